@@ -1,0 +1,3 @@
+//! The control client, a thin entry.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The command line: `prebind [OPTIONS] [--] COMMAND [ARG]...`. The clap table lives here.

@@ -1,0 +1,3 @@
+//! The front doors: strings in, [`crate::plan::Plan`] out. They read nothing themselves: no file, environment or clock.
+
+pub mod argv;

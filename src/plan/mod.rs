@@ -1,0 +1,81 @@
+//! Everything that was asked for, as plain data: what every front door produces and every later room reads.
+//! Receives nothing but values; hands on a checked [`Plan`]. It reads no clock, no environment, no file.
+
+mod check;
+mod origin;
+mod service;
+mod signal;
+mod socket;
+mod template;
+
+pub use check::{Facts, check};
+pub use origin::{Origin, Problem, nearest};
+pub use service::{AckMode, Command, Limit, ListenEnv, Number, Resource, Restart, ServiceSpec};
+pub use signal::Signal;
+pub use socket::{Address, Host, SocketKind, SocketOptions, SocketSpec, Timestamp};
+pub use template::{Piece, SocketRef, Template};
+
+use std::path::PathBuf;
+
+/// Nanoseconds: a span of time, or a point on the monotonic clock. Pure rooms get it as an argument.
+pub type Nanos = u64;
+
+/// One second in [`Nanos`].
+pub const SECOND: Nanos = 1_000_000_000;
+
+/// A socket's place in [`Plan::sockets`]; given by [`check`], after which no socket is looked up by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u16);
+
+/// A service's place in [`Plan::services`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId(pub u16);
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Plan {
+    /// The sockets, in the order that workers get them.
+    pub sockets: Vec<SocketSpec>,
+    /// The services; argv makes one.
+    pub services: Vec<ServiceSpec>,
+    /// How this prebind is reached and told apart.
+    pub identity: Identity,
+    /// How it logs.
+    pub log: LogSpec,
+}
+
+/// `-c -d -e -f --no-control`: how a running prebind is found.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Identity {
+    /// `-c`: the name; `None`: the command's base name. Names the default control socket.
+    pub name: Option<String>,
+    /// `-d`: the control socket's path; `None`: the first default directory that serves.
+    pub socket_path: Option<PathBuf>,
+    /// `-e`: a file that holds the pid while prebind runs.
+    pub pidfile: Option<PathBuf>,
+    /// `-f`: a file locked while prebind runs.
+    pub lockfile: Option<PathBuf>,
+    /// `--no-control`: no control socket.
+    pub no_control: bool,
+}
+
+/// `--log-format -q -v`.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct LogSpec {
+    /// One JSON object per line, not text.
+    pub json: bool,
+    /// How much: 0 normal; each `-v` adds one, each `-q` takes one.
+    pub verbosity: i8,
+}
+
+impl Plan {
+    /// The socket of that id.
+    pub fn socket(&self, id: SocketId) -> &SocketSpec {
+        &self.sockets[usize::from(id.0)]
+    }
+
+    /// The service of that id.
+    pub fn service(&self, id: ServiceId) -> &ServiceSpec {
+        &self.services[usize::from(id.0)]
+    }
+}

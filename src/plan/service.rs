@@ -1,0 +1,226 @@
+//! One service that was asked for: a command, its sockets and its policy.
+
+use super::{Nanos, Origin, SECOND, Signal, SocketId, Template};
+use std::path::PathBuf;
+
+/// One command to run in N copies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceSpec {
+    /// Its name: `-c`, else the command's base name.
+    pub name: String,
+    /// What to run.
+    pub command: Command,
+    /// How many copies.
+    pub number: Number,
+    /// The sockets that its workers get, in the order of their descriptors from 3. Filled by `check` for argv: all.
+    pub sockets: Vec<SocketId>,
+    /// Which of LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID they find. `check` turns `Auto` into one of the others.
+    pub listen_env: ListenEnv,
+    /// When a worker counts as ready.
+    pub ack: AckMode,
+    /// An old worker is told to stop only after its successor was ready and alive so long.
+    pub min_ready_ns: Nanos,
+    /// Not ready by then in manual or notify mode: killed.
+    pub start_timeout_ns: Nanos,
+    /// Base of the back-off: times 1.5^deaths, at most 30 s.
+    pub backoff_base_ns: Nanos,
+    /// From the stop signal to SIGKILL.
+    pub stop_timeout_ns: Nanos,
+    /// What asks a worker to stop.
+    pub stop_signal: Signal,
+    /// Workers must say WATCHDOG=1 in time.
+    pub watchdog_ns: Option<Nanos>,
+    /// How many may be starting at once; `None`: all at first, the surge later.
+    pub max_unacked: Option<u32>,
+    /// Bound on the processes above the number asked for, while workers are replaced.
+    pub max_upgrade_additional: Option<u32>,
+    /// Whether a worker that ended is started again.
+    pub restart: Restart,
+    /// Whether `restart` was given on purpose (a worker in the terminal's foreground ends prebind otherwise).
+    pub restart_given: bool,
+    /// User to run as, name or number.
+    pub user: Option<String>,
+    /// Group to run as, name or number.
+    pub group: Option<String>,
+    /// Working directory, resolved anew at each spawn; `None`: the logical directory that prebind was started in.
+    pub chdir: Option<PathBuf>,
+    /// File mode creation mask; `None`: prebind's.
+    pub umask: Option<u32>,
+    /// `--env K=V`.
+    pub env: Vec<(String, Template)>,
+    /// `--env-file FILE`, read anew at each spawn; before `env`.
+    pub env_files: Vec<PathBuf>,
+    /// `--drop-env-var K`.
+    pub drop_env: Vec<String>,
+    /// Scheduling priority, absolute.
+    pub nice: Option<i32>,
+    /// Resource limits.
+    pub limits: Vec<Limit>,
+    /// `-g`: each worker gets a connection to the control socket, EINHORN_SOCK_FD.
+    pub control_fd: bool,
+    /// `-k`: workers get USR2 when prebind dies.
+    pub die_with_parent: bool,
+    /// Where it was asked for.
+    pub origin: Origin,
+}
+
+/// What a service runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// The program and its arguments.
+    Program(Vec<Template>),
+    /// prebind's own HTTP worker, the demonstration.
+    Demo,
+}
+
+/// `-n N|auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Number {
+    /// So many.
+    Fixed(u32),
+    /// As many as the CPUs that this process may use; `check` turns it into `Fixed`.
+    Auto,
+}
+
+impl Number {
+    /// The number after `check`.
+    pub fn get(self) -> u32 {
+        match self {
+            Number::Fixed(number) => number,
+            Number::Auto => unreachable!("check() fixes the number"),
+        }
+    }
+}
+
+/// `--listen-env`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenEnv {
+    /// `NoPid` where the command or --env names a socket, else `Full`.
+    Auto,
+    /// LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID.
+    Full,
+    /// LISTEN_FDS and LISTEN_FDNAMES.
+    NoPid,
+    /// None of them.
+    None,
+}
+
+/// `-m`: when a worker is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckMode {
+    /// READY=1 or an ack, else after [`AckMode::GRACE_NS`].
+    Auto,
+    /// After so long, whatever it says.
+    After(Nanos),
+    /// Only READY=1 or an ack.
+    Manual,
+    /// Only READY=1 or an ack (the same, under systemd's word).
+    Notify,
+}
+
+impl AckMode {
+    /// How long `auto` waits for a word.
+    pub const GRACE_NS: Nanos = SECOND;
+}
+
+/// `--restart`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Whatever the exit was.
+    Always,
+    /// Unless it exited with 0 or by our own stop signal.
+    OnFailure,
+    /// Never; prebind ends with the command's exit code.
+    No,
+}
+
+/// `--limit NAME=SOFT[:HARD]`; `None`: infinity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Which.
+    pub resource: Resource,
+    /// Soft limit.
+    pub soft: Option<u64>,
+    /// Hard limit.
+    pub hard: Option<u64>,
+}
+
+/// The resources of getrlimit(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Resource {
+    As,
+    Core,
+    Cpu,
+    Data,
+    Fsize,
+    Locks,
+    Memlock,
+    Msgqueue,
+    Nice,
+    Nofile,
+    Nproc,
+    Rss,
+    Rtprio,
+    Rttime,
+    Sigpending,
+    Stack,
+}
+
+impl Resource {
+    /// Every resource with its name on the command line.
+    pub const ALL: [(&'static str, Resource); 16] = [
+        ("as", Resource::As),
+        ("core", Resource::Core),
+        ("cpu", Resource::Cpu),
+        ("data", Resource::Data),
+        ("fsize", Resource::Fsize),
+        ("locks", Resource::Locks),
+        ("memlock", Resource::Memlock),
+        ("msgqueue", Resource::Msgqueue),
+        ("nice", Resource::Nice),
+        ("nofile", Resource::Nofile),
+        ("nproc", Resource::Nproc),
+        ("rss", Resource::Rss),
+        ("rtprio", Resource::Rtprio),
+        ("rttime", Resource::Rttime),
+        ("sigpending", Resource::Sigpending),
+        ("stack", Resource::Stack),
+    ];
+}
+
+impl Default for ServiceSpec {
+    /// The defaults of the command line for a prebind that is not PID 1.
+    fn default() -> Self {
+        ServiceSpec {
+            name: String::new(),
+            command: Command::Demo,
+            number: Number::Fixed(1),
+            sockets: Vec::new(),
+            listen_env: ListenEnv::Auto,
+            ack: AckMode::Auto,
+            min_ready_ns: 0,
+            start_timeout_ns: 90 * SECOND,
+            backoff_base_ns: SECOND,
+            stop_timeout_ns: 90 * SECOND,
+            stop_signal: Signal::TERM,
+            watchdog_ns: None,
+            max_unacked: None,
+            max_upgrade_additional: None,
+            restart: Restart::Always,
+            restart_given: false,
+            user: None,
+            group: None,
+            chdir: None,
+            umask: None,
+            env: Vec::new(),
+            env_files: Vec::new(),
+            drop_env: Vec::new(),
+            nice: None,
+            limits: Vec::new(),
+            control_fd: false,
+            die_with_parent: false,
+            origin: Origin::Default,
+        }
+    }
+}

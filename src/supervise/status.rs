@@ -1,0 +1,193 @@
+//! What the supervisor says of itself: answers to requests and things that happened, as plain data.
+//! control/ turns them into text, and adds what only linux/ knows: pids, addresses, the wall clock.
+
+use super::{ChildId, Ended};
+use crate::plan::{Nanos, ServiceId, Signal};
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// To `Status`.
+    Status(Status),
+    /// To `Ready`: whether; the message says what is missing.
+    Ready(bool, String),
+    /// Done as asked; a line for people.
+    Done(String),
+    /// Not done, and nothing changed (or as far as the line says).
+    Refused(String),
+}
+
+/// The state of everything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// Of the whole.
+    pub phase: Phase,
+    /// One per service, in plan order.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// Where prebind is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Not every service has been ready yet.
+    Starting,
+    /// Serving.
+    Running,
+    /// Workers are being replaced.
+    Upgrading,
+    /// On the way out.
+    Stopping,
+}
+
+impl Phase {
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Running => "running",
+            Phase::Upgrading => "upgrading",
+            Phase::Stopping => "stopping",
+        }
+    }
+}
+
+/// The state of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceStatus {
+    /// Which.
+    pub service: ServiceId,
+    /// Workers asked for.
+    pub number: u32,
+    /// Workers ready.
+    pub ready: u32,
+    /// The code's version.
+    pub generation: u32,
+    /// Workers started beyond the first of each slot, since the start.
+    pub restarts: u64,
+    /// By slot; a slot that overlaps has two.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// The state of a worker, or of a slot that waits for one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerStatus {
+    /// Its place.
+    pub slot: u32,
+    /// `None` while the slot waits.
+    pub child: Option<ChildId>,
+    /// The code's version.
+    pub generation: u32,
+    /// waiting, starting, ready or stopping.
+    pub state: &'static str,
+    /// Since its start (while waiting: since the last end).
+    pub age_ns: Nanos,
+    /// Its STATUS=.
+    pub status: String,
+    /// While waiting: until the next try.
+    pub next_try_ns: Option<Nanos>,
+    /// How the slot's last worker ended, and how long ago.
+    pub last_exit: Option<(Ended, Nanos)>,
+}
+
+/// Something worth a log line and an event. `control` gives it its words.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Happening {
+    /// A worker was started.
+    Started(Who),
+    /// A worker is ready.
+    Ready(Who, HowReady),
+    /// A worker that would be ready by time holds none of its sockets.
+    HoldsNoSocket(Who),
+    /// A worker did not get ready in time and is stopped.
+    StartTimeout(Who),
+    /// A worker did not say WATCHDOG=1 in time, or asked for it, and is stopped.
+    WatchdogMissed(Who),
+    /// A worker said STOPPING=1 by itself.
+    SaidStopping(Who),
+    /// A worker was told to stop.
+    ToldToStop(Who, Signal),
+    /// A worker did not stop in time and is killed.
+    Killed(Who),
+    /// A worker ended.
+    Exited {
+        /// Which.
+        who: Who,
+        /// How.
+        how: Ended,
+        /// Nobody told it to.
+        unexpected: bool,
+        /// It had been ready.
+        was_ready: bool,
+        /// What becomes of the slot.
+        next: Next,
+    },
+    /// Processes of its group live on and are told to stop.
+    Leftovers(Who, Signal),
+    /// A worker could not be started.
+    SpawnFailed {
+        /// Which service and slot (the child never was).
+        who: Who,
+        /// The whole message.
+        message: String,
+        /// What becomes of the slot.
+        next: Next,
+    },
+    /// Another number of workers.
+    Scaled {
+        /// Which service.
+        service: ServiceId,
+        /// Before.
+        from: u32,
+        /// After.
+        to: u32,
+    },
+    /// Something that was asked by signal cannot be done.
+    Refused(String),
+    /// Workers are being replaced one by one.
+    RestartBegun(ServiceId),
+    /// Done.
+    RestartDone(ServiceId),
+    /// Given up; why.
+    RestartHalted(ServiceId, String),
+    /// Every service has as many ready workers as asked for, for the first time.
+    AllReady,
+    /// Stopping begins.
+    Stopping,
+    /// Every worker is gone.
+    Stopped,
+}
+
+/// Which worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// Its service.
+    pub service: ServiceId,
+    /// Its slot.
+    pub slot: u32,
+    /// Its generation.
+    pub generation: u32,
+    /// Itself.
+    pub child: ChildId,
+}
+
+/// By what a worker counts as ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HowReady {
+    /// READY=1.
+    Notified,
+    /// An einhorn ack.
+    Acked,
+    /// Its time passed.
+    Time,
+}
+
+/// What becomes of a slot whose worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A successor starts now (or as soon as fewer are starting).
+    Now,
+    /// A successor starts after so long.
+    After(Nanos),
+    /// A successor holds the slot already, or the slot is given up.
+    Nothing,
+}
