@@ -51,9 +51,6 @@ pub(super) fn adopt(spec: &SocketSpec, fd: &OwnedFd, remarks: &mut Vec<String>) 
     let found = describe(fd.as_fd()).map_err(|error| cannot(error.message))?;
     let what = format!("{} ({})", spec.name, found.address());
     if !matches!(spec.address, Address::Fd(_)) {
-        if spec.kind != found.kind {
-            return Err(cannot(format!("what was inherited under that name is {} {}", found.word, found.address())));
-        }
         let free_port = matches!(spec.address, Address::Inet { port: 0, .. });
         if !free_port && !bind::is_at(&spec.address, &found.bound, fd.as_fd()) {
             let (name, address) = (&spec.name, found.address());

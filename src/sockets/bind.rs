@@ -221,3 +221,64 @@ pub(super) fn is_at(address: &Address, bound: &super::facts::Bound, fd: std::os:
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::Bound;
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn addresses_are_compared_as_they_are_bound() {
+        let inet = |host, port| Address::Inet { host, port };
+        let v4 = |text: &str| Host::V4(text.parse().unwrap());
+        let v6 = |text: &str| Host::V6(text.parse().unwrap(), None);
+        let at4 = |text: &str| Bound::V4(text.parse().unwrap());
+        let at6 = |text: &str| Bound::V6(text.parse().unwrap());
+        let path = |text: &str| Bound::Path(text.into());
+        let here = std::path::absolute("s").unwrap();
+        let fd: OwnedFd = TcpListener::bind("127.0.0.1:0").unwrap().into();
+        for (asked, bound, same) in [
+            (inet(v4("127.0.0.1"), 80), at4("127.0.0.1:80"), true),
+            (inet(v4("127.0.0.1"), 80), at4("127.0.0.1:81"), false),
+            (inet(v4("0.0.0.0"), 80), at4("127.0.0.1:80"), false),
+            (inet(v4("0.0.0.0"), 80), at6("[::]:80"), false),
+            (inet(v6("::1"), 80), at6("[::1]:80"), true),
+            (inet(Host::Name("127.0.0.1".into()), 80), at4("127.0.0.1:80"), true),
+            (inet(Host::Name("127.0.0.1".into()), 80), at4("127.0.0.2:80"), false),
+            (Address::Unix("/run/s".into()), path("/run/s"), true),
+            (Address::Unix("s".into()), Bound::Path(here), true),
+            (Address::Unix("/run/s".into()), Bound::Abstract("/run/s".into()), false),
+            (Address::Unix("/run/f".into()), Bound::Fifo(Some("/run/f".into())), true),
+            (Address::Abstract("s".into()), Bound::Abstract("s".into()), true),
+            (Address::Vsock { cid: 2, port: 9 }, Bound::Vsock { cid: 2, port: 9 }, true),
+            (Address::Vsock { cid: 2, port: 9 }, Bound::Vsock { cid: 3, port: 9 }, false),
+            (Address::Fd(fd.as_raw_fd()), Bound::Unnamed, true),
+            (Address::Fd(0), Bound::Unnamed, false),
+        ] {
+            assert_eq!(is_at(&asked, &bound, fd.as_fd()), same, "{asked:?} {bound:?}");
+        }
+    }
+
+    #[test]
+    fn both_families_in_one_socket_means_both() {
+        let Ok(fd) = open_socket(libc::AF_INET6, SocketKind::Stream) else { return };
+        let asked = Address::Inet { host: Host::Dual, port: 80 };
+        let bound = Bound::V6("[::]:80".parse().unwrap());
+        for (v6only, same) in [(0i32, true), (1, false)] {
+            sys::set_option(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &v6only.to_ne_bytes()).unwrap();
+            assert_eq!(is_at(&asked, &bound, fd.as_fd()), same, "{v6only}");
+        }
+    }
+
+    #[test]
+    fn low_descriptors_are_lifted_and_high_ones_stay() {
+        let low: OwnedFd = TcpListener::bind("127.0.0.1:0").unwrap().into();
+        let lifted = lift(low, 200).unwrap();
+        assert!(lifted.as_raw_fd() >= 211);
+        let number = lifted.as_raw_fd();
+        assert_eq!(lift(lifted, 1).unwrap().as_raw_fd(), number);
+        let low: OwnedFd = TcpListener::bind("127.0.0.1:0").unwrap().into();
+        assert!(lift(low, 1 << 30).unwrap_err().message.contains("the limit on open files is too low"));
+    }
+}

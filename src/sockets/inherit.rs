@@ -79,13 +79,19 @@ impl Inherited {
             spec.named && name.as_deref().is_some_and(|name| answers_to(name, &spec.name))
         };
         let by_address = |spec: &SocketSpec, fd: &OwnedFd, _: &Option<String>| is_same(spec, fd);
-        for matches in [&by_name as &dyn Fn(&SocketSpec, &OwnedFd, &Option<String>) -> bool, &by_address] {
+        // One unit gives all its sockets one name: among equal names the address decides.
+        let by_both = |spec: &SocketSpec, fd: &OwnedFd, name: &Option<String>| {
+            by_name(spec, fd, name) && by_address(spec, fd, name)
+        };
+        for matches in [&by_both as &dyn Fn(&SocketSpec, &OwnedFd, &Option<String>) -> bool, &by_name, &by_address] {
             for (spec, slot) in specs.iter().zip(&mut fds).filter(|(_, slot)| slot.is_none()) {
                 let found = left.iter_mut().find(|one| one.as_ref().is_some_and(|(fd, name)| matches(spec, fd, name)));
                 *slot = found.and_then(Option::take).map(|(fd, _)| fd);
             }
         }
-        let problems = left.into_iter().flatten().map(|(fd, name)| not_asked_for(&fd, name)).collect();
+        let strangers = left.into_iter().flatten().map(|(fd, name)| not_asked_for(&fd, name));
+        let pairs = specs.iter().zip(&fds).filter_map(|(spec, fd)| other_kind(spec, fd.as_ref()?));
+        let problems = strangers.chain(pairs).collect();
         (Assigned { fds }, problems)
     }
 }
@@ -99,6 +105,23 @@ fn is_same(spec: &SocketSpec, fd: &OwnedFd) -> bool {
     let adopted = matches!(spec.address, Address::Fd(_));
     describe(fd.as_fd())
         .is_ok_and(|found| (adopted || found.kind == spec.kind) && bind::is_at(&spec.address, &found.bound, fd.as_fd()))
+}
+
+/// What a name was matched by must be of the kind that was asked for; for `fd:N` any kind is.
+fn other_kind(spec: &SocketSpec, fd: &OwnedFd) -> Option<Problem> {
+    let message = match describe(fd.as_fd()) {
+        Ok(found) if found.kind == spec.kind || matches!(spec.address, Address::Fd(_)) => return None,
+        Ok(found) => format!(
+            "{} is asked for as {} {}, but inherited as {} {}",
+            spec.name,
+            spec.kind_word(),
+            spec.address,
+            found.word,
+            found.address()
+        ),
+        Err(error) => format!("{} is inherited as descriptor {}, but {error}", spec.name, fd.as_raw_fd()),
+    };
+    Some(Problem::new(spec.origin.clone(), message))
 }
 
 fn not_asked_for(fd: &OwnedFd, name: Option<String>) -> Problem {
@@ -322,10 +345,21 @@ mod tests {
         assert_eq!((assigned.fds[0].is_some(), problems), (true, vec![]), "{number}");
 
         let fds = vec![(tcp().0, Some("x".into()))];
-        let mut plan = plan([udp]);
-        let (assigned, _) = Inherited { fds }.assign(&mut plan);
-        let errors = Sockets::open(&plan, assigned).unwrap_err();
-        assert!(errors[0].message.contains("what was inherited under that name is tcp 127.0.0.1:"), "{errors:?}");
+        let (_, problems) = Inherited { fds }.assign(&mut plan([udp]));
+        let asked = format!("argument 1: x is asked for as udp 127.0.0.1:{port}, but inherited as tcp 127.0.0.1:");
+        assert!(problems.len() == 1 && problems[0].to_string().starts_with(&asked), "{problems:?}");
+    }
+
+    #[test]
+    fn among_equal_names_the_address_decides() {
+        let ((a, a_port), (b, b_port)) = (tcp(), tcp());
+        let mut plan = plan([inet("web", b_port), inet("0", a_port)]);
+        let fds = vec![(a, Some("web.socket".into())), (b, Some("web.socket".into()))];
+        let (assigned, problems) = Inherited { fds }.assign(&mut plan);
+        assert_eq!(problems, []);
+        let (sockets, remarks) = Sockets::open(&plan, assigned).unwrap();
+        assert_eq!((sockets.facts(SocketId(0)).port, remarks), (Some(b_port.into()), vec![]));
+        assert_eq!(sockets.facts(SocketId(1)).port, Some(a_port.into()));
     }
 
     #[test]

@@ -40,15 +40,17 @@ impl OwnNode {
         Ok(OwnNode { path, node, spare: None, given_up: false })
     }
 
-    /// Its absolute path.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Makes the hard link that it can be put back from.
     pub(super) fn make_spare(&mut self) -> Result<(), Errno> {
         let spare = spare_path(&self.path, &std::process::id().to_string());
-        link(&self.path, &spare)?;
+        match link(&self.path, &spare) {
+            // Left by a killed prebind of the same pid, as in a container, where it is always the same.
+            Err(Errno::EEXIST) => {
+                let _ = fs::remove_file(&spare);
+                link(&self.path, &spare)?;
+            }
+            result => result?,
+        }
         self.spare = Some(spare);
         Ok(())
     }
@@ -243,6 +245,18 @@ mod tests {
     }
 
     #[test]
+    fn a_spare_of_the_same_pid_is_replaced() {
+        let directory = Directory::new();
+        let path = directory.0.join("web.sock");
+        fs::write(spare_path(&path, &std::process::id().to_string()), "old").unwrap();
+        let (mut keeper, _listener) = keep(&path);
+        fs::remove_file(&path).unwrap();
+        assert!(keeper.restore()[0].ends_with("put back"));
+        drop(keeper);
+        assert_eq!(directory.names(), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_lost_spare_is_made_again_and_a_lost_path_said() {
         let directory = Directory::new();
         let path = directory.0.join("web.sock");
@@ -250,7 +264,7 @@ mod tests {
         let spare = left_spares(&path).remove(0);
         fs::remove_file(&spare).unwrap();
         assert_eq!(keeper.restore(), Vec::<String>::new());
-        assert_eq!(left_spares(&path), [spare.clone()]);
+        assert_eq!(left_spares(&path), std::slice::from_ref(&spare));
         fs::remove_file(&spare).unwrap();
         fs::remove_file(&path).unwrap();
         assert!(keeper.restore()[0].ends_with("cannot be put back: no such file"));

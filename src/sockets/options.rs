@@ -132,6 +132,8 @@ pub(super) fn after_listen(options: &SocketOptions, family: Family) -> Vec<Setti
     set.int("mark", socket(libc::SO_MARK), options.mark.map(u32::cast_signed));
     set.int("tos", (libc::IPPROTO_IP, libc::IP_TOS), options.tos);
     set.int("ttl", family.pick(libc::IP_TTL, libc::IPV6_UNICAST_HOPS), options.ttl);
+    // IP_TOS sets a priority by the way: the one that was asked for has the last word.
+    set.int("priority", socket(libc::SO_PRIORITY), options.priority.filter(|_| options.tos.is_some()));
     set.text("congestion", (libc::IPPROTO_TCP, libc::TCP_CONGESTION), &options.congestion);
     set.0
 }
@@ -263,7 +265,7 @@ mod tests {
         assert_eq!(
             names(after_listen(&all, Family::V6)),
             "keepalive,keepalive time,keepalive interval,keepalive probes,defer,nodelay,broadcast,credentials,\
-             security,packet info,timestamp,priority,rcvbuf,sndbuf,mark,tos,ttl,congestion"
+             security,packet info,timestamp,priority,rcvbuf,sndbuf,mark,tos,ttl,priority,congestion"
         );
     }
 
