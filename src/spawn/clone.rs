@@ -101,7 +101,7 @@ impl Strings {
 }
 
 /// The child's stack, with a page below it that faults. Made once per thread and used again: prebind's thread waits
-/// while a child is on it, so there is never more than one. The child touches two or three pages of it.
+/// while a child is on it, so there is never more than one. The child touches one page of it.
 #[derive(Debug)]
 struct Stack {
     base: *mut c_void,

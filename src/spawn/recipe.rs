@@ -4,14 +4,15 @@
 use super::clone::{Failure, Steps, Strings};
 use super::environment::{Environment, no_such_socket};
 use super::error::{SpawnError, Stage};
-use super::{Base, Copy, Given, fill, identity, lookup};
+use super::lookup::{self, Search};
+use super::{Base, Copy, Given, fill, identity};
 use crate::plan::{Command, Limit, Resource, ServiceSpec};
 use libc::c_int;
 use nix::errno::Errno;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The hidden first argument under which prebind is its own demonstration worker.
 const DEMO_ARGUMENT: &str = "--demo-worker";
@@ -23,11 +24,8 @@ pub(super) struct Recipe {
     pub(super) steps: Steps,
     /// For the log.
     pub(super) remarks: Vec<String>,
-    /// The program as it was asked for.
-    word: OsString,
-    /// Where it was looked for.
-    path: OsString,
-    directory: PathBuf,
+    /// For the message of a command that cannot be run.
+    search: Search,
 }
 
 impl Recipe {
@@ -42,12 +40,13 @@ impl Recipe {
             None => base.start_dir.clone(),
         };
         let (word, arguments) = arguments(service, given, copy)?;
+        let search = Search { word, path, directory, user: service.user.clone() };
         let files = match &service.command {
             Command::Demo => vec![base.own_path.clone()],
-            Command::Program(_) => lookup::find(&word, &path, &directory, identity.change.is_some()),
+            Command::Program(_) => lookup::find(&search, identity.change.is_some()),
         };
         if files.is_empty() {
-            return Err(lookup::explain(Stage::Command, &word, None, Errno::ENOENT, &path, &directory));
+            return Err(lookup::explain(Stage::Command, &search, None, Errno::ENOENT));
         }
         let block = environment.block(service)?;
         let steps = Steps {
@@ -58,7 +57,7 @@ impl Recipe {
             limits: limits(base, service),
             nice: service.nice,
             change: identity.change,
-            directory: c_string(service, directory.clone().into())?,
+            directory: c_string(service, search.directory.clone().into())?,
             // The start directory is prebind's own: a worker's user need not be able to enter it by name.
             directory_first: service.chdir.is_none(),
             parent_death: service.die_with_parent.then_some((libc::SIGUSR2, base.master_pid)),
@@ -67,7 +66,7 @@ impl Recipe {
             environment: block.strings,
             pid_slots: block.pid_slots,
         };
-        Ok(Recipe { steps, remarks, word, path, directory })
+        Ok(Recipe { steps, remarks, search })
     }
 
     /// The message for a failure of the child, or of the clone.
@@ -77,7 +76,7 @@ impl Recipe {
             Stage::Exec => {
                 let file =
                     self.steps.files.get(failure.index).map(|file| Path::new(OsStr::from_bytes(file.to_bytes())));
-                return lookup::explain(Stage::Exec, &self.word, file, failure.errno, &self.path, &self.directory);
+                return lookup::explain(Stage::Exec, &self.search, file, failure.errno);
             }
             Stage::StandardInput => "/dev/null".into(),
             Stage::Descriptors => format!("descriptor {}", 3 + failure.index),
@@ -88,7 +87,7 @@ impl Recipe {
                 .or(quoted(&service.user).map(|user| format!("of user {user}")))
                 .unwrap_or_default(),
             Stage::SetUser => quoted(&service.user).unwrap_or_default(),
-            Stage::Directory => format!("'{}'", self.directory.display()),
+            Stage::Directory => format!("'{}'", self.search.directory.display()),
             Stage::Environment
             | Stage::User
             | Stage::Command

@@ -1,151 +1,6 @@
-//! Launches of real, small programs: what a worker finds, and what is left where there is none.
+//! What a worker finds.
 
 use super::*;
-use crate::plan::{Command, Limit, ListenEnv, Piece, Resource, SECOND, SocketRef, Template};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-
-/// Words without placeholders.
-fn command(words: &[&str]) -> Command {
-    Command::Program(words.iter().map(|word| Template(vec![Piece::Text(word.into())])).collect())
-}
-
-fn text(word: &str) -> Template {
-    Template(vec![Piece::Text(word.into())])
-}
-
-fn facts(name: &str, family: Option<&'static str>) -> SocketFacts {
-    SocketFacts {
-        name: name.into(),
-        kind: "tcp",
-        address: "127.0.0.1:8080".into(),
-        host: Some("127.0.0.1".into()),
-        port: Some(8080),
-        path: None,
-        family,
-        inherited: false,
-        node: (0, 0),
-    }
-}
-
-/// A world to launch in: a base, a service, sockets.
-struct World {
-    base: Base,
-    service: ServiceSpec,
-    sockets: Vec<(OwnedFd, SocketFacts)>,
-}
-
-impl World {
-    fn new(words: &[&str]) -> World {
-        let base = Base {
-            environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
-            start_dir: "/".into(),
-            own_path: "/bin/sh".into(),
-            master_pid: std::process::id().cast_signed(),
-            ..Base::default()
-        };
-        let listen_env = ListenEnv::Full;
-        let service = ServiceSpec { name: "web".into(), command: command(words), listen_env, ..ServiceSpec::default() };
-        World { base, service, sockets: Vec::new() }
-    }
-
-    fn shell(script: &str) -> World {
-        World::new(&["sh", "-c", script])
-    }
-
-    /// Adds a socket; its descriptor is moved to a number from `least` on.
-    fn socket(mut self, name: &str, family: Option<&'static str>) -> World {
-        let fd = nix::fcntl::fcntl(File::open("/etc/passwd").unwrap(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(500));
-        self.sockets.push((owned(fd.unwrap()), facts(name, family)));
-        self
-    }
-
-    fn copy<'a>(&self) -> Copy<'a> {
-        Copy { service: ServiceId(0), slot: 2, generation: 7, index: 5, control_fd: None, terminal: None }
-    }
-
-    fn launch(&self, copy: &Copy) -> Result<Launched, SpawnError> {
-        let ids = (0..).map(SocketId);
-        let given: Vec<Given> =
-            self.sockets.iter().zip(ids).map(|((fd, facts), id)| Given { id, fd: fd.as_fd(), facts }).collect();
-        launch_with(&self.base, &self.service, &given, copy)
-    }
-
-    /// Launches with the standard output in a file that the script has to write to itself (`$OUT`), and returns pid and
-    /// what was written.
-    fn run<'a>(mut self, change: impl FnOnce(&mut Copy<'a>)) -> (i32, String) {
-        let directory = Scratch::new();
-        let out = directory.0.join("out");
-        std::fs::write(&out, "").unwrap();
-        std::fs::set_permissions(&out, PermissionsExt::from_mode(0o666)).unwrap();
-        self.service.env.insert(0, ("OUT".into(), text(out.to_str().unwrap())));
-        let mut copy = self.copy();
-        change(&mut copy);
-        let launched = self.launch(&copy).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(wait(launched.pid), WaitStatus::Exited(Pid::from_raw(launched.pid), 0));
-        (launched.pid, std::fs::read_to_string(&out).unwrap())
-    }
-
-    fn with(mut self, change: impl FnOnce(&mut ServiceSpec)) -> World {
-        change(&mut self.service);
-        self
-    }
-
-    fn output(self) -> String {
-        self.run(|_| ()).1
-    }
-
-    fn error(&self) -> SpawnError {
-        self.launch(&self.copy()).unwrap_err()
-    }
-}
-
-#[allow(unsafe_code)]
-fn owned(fd: i32) -> OwnedFd {
-    // SAFETY: the caller has just made it.
-    unsafe { OwnedFd::from_raw_fd(fd) }
-}
-
-fn wait(pid: i32) -> WaitStatus {
-    waitpid(Pid::from_raw(pid), None).unwrap()
-}
-
-/// A directory that everybody may enter, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Scratch {
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("prebind-spawn-{}-{number}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-        Scratch(path)
-    }
-
-    fn file(&self, name: &str, text: &str, mode: u32) -> String {
-        let path = self.0.join(name);
-        let mut file = File::create(&path).unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        file.set_permissions(PermissionsExt::from_mode(mode)).unwrap();
-        path.to_str().unwrap().into()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn root() -> bool {
-    nix::unistd::geteuid().is_root()
-}
 
 #[test]
 fn a_worker_has_its_sockets_and_nothing_else() {
@@ -178,7 +33,11 @@ fn sources_in_the_places_of_targets() {
         let world = World::new(&["sh", "-c", &format!("exec readlink /proc/$$/fd/{a} /proc/$$/fd/{b} > {out}")]);
         let mut recipe = recipe::Recipe::new(&world.base, &world.service, &[], &world.copy()).unwrap();
         recipe.steps.moves = moves.collect();
-        wait(clone::run(&mut recipe.steps).unwrap());
+        let pid = {
+            let _guard = launching();
+            clone::run(&mut recipe.steps).unwrap()
+        };
+        wait(pid);
         let name = |fd| if fd == a { "/etc/passwd" } else { "/etc/group" };
         let output = std::fs::read_to_string(&out).unwrap();
         assert_eq!(output.lines().collect::<Vec<_>>(), [name(to_a), name(to_b)]);
@@ -313,18 +172,50 @@ fn another_user() {
     let ids = "65534 65534 65534 65534";
     let expected = format!("Uid: {ids} Gid: {ids} Groups: {own_groups} nobody nobody /mine /usr/sbin/nologin");
     assert_eq!(words, expected);
-    // The parent's flag survived the child's setresuid in shared memory. Others may be launching: theirs come back too.
-    let dumpable = || nix::sys::prctl::get_dumpable().unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-    while !dumpable() {
-        assert!(std::time::Instant::now() < deadline, "prebind stayed undumpable");
-        std::thread::yield_now();
+    {
+        // Our flag survived the child's setresuid in shared memory.
+        let _guard = launching();
+        assert!(nix::sys::prctl::get_dumpable().unwrap());
     }
 
     let mut world = World::shell("{ grep -E '^(Uid|Gid|Groups)' /proc/$$/status; } > $OUT");
     world.service.group = Some("4712".into());
     let words = world.output().split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(words, "Uid: 0 0 0 0 Gid: 4712 4712 4712 4712 Groups:");
+}
+
+/// The kernel means the parent's thread: its end is enough to see the signal come, to a worker of another uid too.
+#[test]
+fn a_worker_dies_with_its_parent() {
+    for user in [None, Some("nobody").filter(|_| root())] {
+        let launch = move || {
+            let mut world = World::new(&["sleep", "1000"]);
+            world.service.die_with_parent = true;
+            world.service.user = user.map(String::from);
+            world.launch(&world.copy()).unwrap().pid
+        };
+        let pid = std::thread::spawn(launch).join().unwrap();
+        assert!(matches!(wait(pid), WaitStatus::Signaled(_, nix::sys::signal::Signal::SIGUSR2, _)), "{user:?}");
+    }
+}
+
+/// The start directory is inherited in effect; a directory that was asked for is entered as the user.
+#[test]
+fn directories_of_root_and_another_user() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let private = scratch.0.join("private");
+    std::fs::create_dir(&private).unwrap();
+    std::fs::set_permissions(&private, PermissionsExt::from_mode(0o700)).unwrap();
+    let mut world = World::new(&["/bin/true"]);
+    world.service.user = Some("nobody".into());
+    world.base.start_dir.clone_from(&private);
+    wait(world.launch(&world.copy()).unwrap().pid);
+    world.service.chdir = Some(private);
+    let error = world.error();
+    assert_eq!((error.stage, error.errno), (Stage::Directory, libc::EACCES), "{error}");
 }
 
 /// The first file on PATH is not for everybody: the worker's user gets the next.
@@ -377,7 +268,7 @@ fn several_threads_launch_at_once() {
 fn a_worker_in_the_foreground() {
     if std::env::var_os("PREBIND_TEST_TERMINAL").is_none() {
         let test = std::env::current_exe().unwrap();
-        let again = format!("{} --exact spawn::tests::a_worker_in_the_foreground", test.display());
+        let again = format!("{} --exact spawn::tests::finds::a_worker_in_the_foreground", test.display());
         let output = std::process::Command::new("script")
             .args(["-qec", &again, "/dev/null"])
             .env("PREBIND_TEST_TERMINAL", "1")
@@ -399,107 +290,6 @@ fn a_worker_in_the_foreground() {
 }
 
 #[test]
-fn what_is_no_terminal() {
-    let file = File::open("/dev/null").unwrap();
-    let world = World::shell("true");
-    let error = world.launch(&Copy { terminal: Some(file.as_fd()), ..world.copy() }).unwrap_err();
-    assert_eq!(error.stage, Stage::Terminal);
-    assert_eq!(error.to_string(), "worker of 'web': cannot give it the terminal: not a terminal");
-}
-
-/// What could not be started is told in the same call, in these words, and leaves no child.
-#[test]
-fn errors() {
-    let scratch = Scratch::new();
-    let s = scratch.0.display().to_string();
-    scratch.file("gunicorn", "#!/bin/sh\n", 0o755);
-    scratch.file("plain", "text", 0o644);
-    scratch.file("script", "#!/usr/bin/pyhton -u\n", 0o755);
-    std::fs::create_dir(scratch.0.join("directory")).unwrap();
-    let table: Vec<(Stage, World, String)> = vec![
-        (Stage::Command, World::new(&["gunicron"]), "cannot run 'gunicron': no such file (did you mean gunicorn?)".into()),
-        (Stage::Command, World::new(&["zzzzzz"]), "cannot run 'zzzzzz': no such file".into()),
-        (Stage::Command, World::new(&[""]), "cannot run '': no such file".into()),
-        (
-            Stage::Command,
-            World::new(&["plain"]),
-            format!("cannot run 'plain': permission denied ({s}/plain is not executable; chmod +x)"),
-        ),
-        (Stage::Exec, World::new(&["./plain"]), "cannot run './plain': permission denied (not executable; chmod +x)".into()),
-        (Stage::Exec, World::new(&["./gunicron"]), "cannot run './gunicron': no such file (did you mean ./gunicorn?)".into()),
-        (Stage::Exec, World::new(&["./directory"]), "cannot run './directory': it is a directory".into()),
-        (Stage::Exec, World::new(&["script"]), "cannot run 'script': its interpreter '/usr/bin/pyhton' is missing".into()),
-        (
-            Stage::Directory,
-            World::new(&["/bin/true"]).with(|service| service.chdir = Some("/nope".into())),
-            "worker of 'web': cannot change directory to '/nope': no such file".into(),
-        ),
-        (
-            Stage::Limit,
-            World::new(&["/bin/true"]).with(|service| {
-                service.limits = vec![Limit { resource: Resource::Core, soft: None, hard: Some(5) }];
-            }),
-            "worker of 'web': cannot set limit core=infinity:5: invalid argument (the soft limit is above the hard one)".into(),
-        ),
-        (
-            Stage::User,
-            World::new(&["/bin/true"]).with(|service| service.user = Some("nobodyy".into())),
-            "no such user 'nobodyy'".into(),
-        ),
-        (
-            Stage::Environment,
-            World::new(&["/bin/true"]).with(|service| service.env_files = vec!["no.env".into()]),
-            "worker of 'web': cannot read environment file 'no.env': no such file".into(),
-        ),
-        (
-            Stage::Environment,
-            World::new(&["/bin/true", "a\0b"]),
-            "worker of 'web': 'a\\0b' has a NUL byte in it".into(),
-        ),
-        (
-            Stage::Environment,
-            World::new(&["/bin/true"]).with(|service| {
-                service.env = vec![("K".into(), Template(vec![Piece::Port(SocketRef::At(SocketId(3)))]))];
-            }),
-            "worker of 'web': cannot make its environment: 'K' names a socket that it does not get".into(),
-        ),
-    ];
-    for (stage, mut world, message) in table {
-        world.base.environment = vec![("PATH".into(), s.clone().into())];
-        world.base.start_dir.clone_from(&scratch.0);
-        let error = world.error();
-        assert_eq!((error.to_string(), error.stage), (message, stage));
-    }
-}
-
-/// Failures that no plan asks for: made in the steps themselves.
-#[test]
-fn errors_of_the_child() {
-    type Break = fn(&mut clone::Steps);
-    let table: [(Stage, i32, Break); 5] = [
-        (Stage::Descriptors, libc::EBADF, |steps| steps.moves = vec![(1_000_000, 3)]),
-        (Stage::Terminal, libc::EBADF, |steps| steps.terminal = Some(1_000_000)),
-        (Stage::ParentDeath, libc::ESRCH, |steps| steps.parent_death = Some((libc::SIGUSR2, 1_000_000))),
-        (Stage::Groups, libc::EINVAL, |steps| {
-            steps.change = Some(clone::Change { uid: None, gid: 0, groups: vec![0; 70_000] });
-        }),
-        (Stage::Exec, libc::ENOENT, |steps| steps.files = vec![c"/nowhere/at/all".into()]),
-    ];
-    for (stage, errno, break_it) in table {
-        if stage == Stage::Groups && !root() {
-            continue;
-        }
-        let world = World::new(&["/bin/true"]);
-        let mut recipe = recipe::Recipe::new(&world.base, &world.service, &[], &world.copy()).unwrap();
-        break_it(&mut recipe.steps);
-        let failure = clone::run(&mut recipe.steps).unwrap_err();
-        assert_eq!((failure.stage, failure.errno as i32), (stage, errno));
-        let error = recipe.explain(&world.service, failure);
-        assert!(error.to_string().contains(stage.text()), "{error}");
-    }
-}
-
-#[test]
 fn remarks_name_the_line() {
     let scratch = Scratch::new();
     let file = scratch.file("env", "A=1\nrubbish\n", 0o644);
@@ -507,6 +297,16 @@ fn remarks_name_the_line() {
     let launched = world.launch(&world.copy()).unwrap();
     wait(launched.pid);
     assert_eq!(launched.remarks, [format!("{file}:2: ignored: no '='")]);
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_and_told() {
+    let before = getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, before.1 - 1, before.1).unwrap();
+    assert_eq!(raise_nofile(), Some((before.1 - 1, before.1)));
+    assert_eq!(getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap(), (before.1, before.1));
+    assert_eq!(raise_nofile(), None);
+    setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, before.0, before.1).unwrap();
 }
 
 #[test]
