@@ -244,21 +244,49 @@ fn man(out: &mut Vec<u8>) -> io::Result<()> {
     page.render_name_section(out)?;
     page.render_synopsis_section(out)?;
     page.render_description_section(out)?;
-    page.render_options_section(out)?;
     writeln!(out, ".SH COMMANDS")?;
     for command in table.get_subcommands() {
-        let usage = command.clone().render_usage().to_string();
-        let usage = usage.trim_start_matches("Usage: ").replace("[OPTIONS] ", "").replace('-', "\\-");
-        writeln!(
-            out,
-            ".TP\n\\fB{}\\fR\n{}.",
-            usage.trim(),
-            command.get_about().map(ToString::to_string).unwrap_or_default()
-        )?;
+        let own = command.get_arguments().filter(|arg| !arg.is_global_set() && arg.get_id() != "help");
+        let words: String = own.map(|arg| format!(" {}", word(arg))).collect();
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        writeln!(out, ".TP\n\\fB{}\\fR{words}\n{about}.", command.get_name())?;
     }
-    page.render_extra_section(out)?;
-    writeln!(out, ".SH SEE ALSO\n\\fBprebind\\fR(1)")
+    page.render_options_section(out)?;
+    out.write_all(MAN_END.as_bytes())
 }
+
+/// An argument as the man page writes it.
+fn word(arg: &Arg) -> String {
+    let value = arg.get_value_names().and_then(<[_]>::first).map(ToString::to_string).unwrap_or_default();
+    match (arg.get_long(), arg.is_required_set()) {
+        (Some(long), _) => format!("[\\fB\\-\\-{}\\fR \\fI{value}\\fR]", long.replace('-', "\\-")),
+        (None, true) => format!("\\fI{value}\\fR"),
+        (None, false) => format!("[\\fI{value}\\fR]"),
+    }
+}
+
+/// The sections that clap has no place for.
+const MAN_END: &str = "\
+.SH FILES
+.TP
+\\fI/run/prebind/NAME.sock\\fR, \\fI$XDG_RUNTIME_DIR/prebind/NAME.sock\\fR, \\fI$TMPDIR/prebind\\-UID/NAME.sock\\fR
+The control socket of the prebind called NAME (its \\fB\\-c\\fR, else the base name of its command). The first is root's.
+.SH EXIT STATUS
+.TP
+0
+Done, or the answer is yes.
+.TP
+1
+The answer is no, or prebind refused.
+.TP
+2
+The command line is wrong, or it does not tell which of several prebinds is meant.
+.TP
+111
+Nobody is there, or no answer came.
+.SH SEE ALSO
+\\fBprebind\\fR(1)
+";
 
 #[cfg(test)]
 mod tests {

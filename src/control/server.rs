@@ -197,9 +197,15 @@ impl Server {
         let Ok(credentials) = stream.peer_cred() else { return };
         let (pid, uid) = (credentials.pid().unwrap_or(0), credentials.uid());
         let trusted = uid == 0 || (uid == who.own_uid() && Some(uid) != self.overflow_uid);
+        self.admit(stream, Peer::Process { pid, uid, trusted }, who);
+    }
+
+    fn admit(&mut self, stream: UnixStream, peer: Peer, who: &dyn Judge) {
         self.used += 1;
-        let mut connection = Connection::new(stream, Peer::Process { pid, uid, trusted }, self.used);
-        if !trusted && who.worker_of_pid(pid).is_none() {
+        let mut connection = Connection::new(stream, peer, self.used);
+        if let Peer::Process { pid, uid, trusted: false } = peer
+            && who.worker_of_pid(pid).is_none()
+        {
             let message =
                 format!("refused: uid {uid} (pid {pid}) is neither uid {} nor root nor a worker", who.own_uid());
             connection.reply(Reply { id: None, ok: false, message: &message, wait: false, data: None });
@@ -330,3 +336,7 @@ fn overflow_uid() -> Option<u32> {
     let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
     Some(text.trim().parse().unwrap_or(DEFAULT))
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
