@@ -3,7 +3,7 @@
 //! belong to the struct, there is no task and no timer per client, and none at all while no client is connected.
 //! Bounded in everything: lines, unsent bytes, connections, waiting requests, work per turn.
 
-use super::connection::{Connection, Line, Peer, UNSENT_BYTES_MAX};
+use super::connection::{Connection, Line, PATIENCE, Peer, UNSENT_BYTES_MAX};
 use super::wire::{self, Reply, Request, Wanted};
 use crate::supervise::{AskId, ChildId, Command};
 use serde_json::Value;
@@ -167,7 +167,14 @@ impl Server {
             return;
         }
         let now = Instant::now();
-        self.connections.retain(|connection| connection.deadline().is_none_or(|deadline| deadline > now));
+        self.connections.retain_mut(|connection| {
+            let late = connection.deadline().is_some_and(|deadline| deadline <= now);
+            if late {
+                let message = format!("closed: half a line, or an unread reply, for {} s", PATIENCE.as_secs());
+                connection.reply(Reply { id: None, ok: false, message: &message, wait: false, data: None });
+            }
+            !late
+        });
         self.accept_after = self.accept_after.filter(|after| *after > now);
     }
 

@@ -234,6 +234,7 @@ fn half_a_line_has_a_deadline() {
     world.server.connections[0].age(Duration::from_secs(11));
     world.until("closed", |world| world.server.connections.is_empty());
     assert_eq!(world.server.next_deadline(), None);
+    assert_eq!(world.lines(&mut client, 1).0[0]["message"], "closed: half a line, or an unread reply, for 10 s");
 }
 
 #[test]
@@ -375,4 +376,31 @@ fn replies_get_out_at_the_end() {
     }
     let server = &mut world.server;
     world.runtime.block_on(server.flush_for(Duration::from_millis(10)));
+}
+
+/// Lines that try to cost more than their length: each is refused, and all together within a bound that a parser
+/// of quadratic cost misses by far.
+#[test]
+fn greedy_lines_are_cheap() {
+    let size = wire::LINE_BYTES_MAX - 64;
+    let aliases = format!("---%0Aa: &a [x]%0A{}", "b: [*a,*a,*a,*a]%0A".repeat(size / 20));
+    let started = Instant::now();
+    for line in [
+        "[".repeat(size),
+        format!("---%0A{}", "[".repeat(size)),
+        format!("---%0A{}", "{a: ".repeat(size / 4)),
+        format!("---%0A{}", "- ".repeat(size / 2)),
+        format!("---%0A{}", "? ".repeat(size / 2)),
+        format!("---%0A{}", "a: b%0A".repeat(size / 8)),
+        format!("---%0A{}", "%0A".repeat(size / 3)),
+        format!("---%0A\"{}", "\\".repeat(size)),
+        format!("---%0A{}", "!".repeat(size)),
+        format!("---%0A&{}", "x".repeat(size)),
+        format!("---%0A|{}", "%0A x".repeat(size / 5)),
+        format!("---%0A{}", "#".repeat(size)),
+        aliases,
+    ] {
+        assert!(wire::parse(line.as_bytes()).is_err(), "{}", &line[..20]);
+    }
+    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
 }
