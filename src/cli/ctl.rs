@@ -49,6 +49,7 @@ pub fn command_line() -> Command {
     Command::new("prebindctl")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Asks a running prebind for its state, and tells it what to do")
+        .override_usage("prebindctl [OPTIONS] COMMAND [ARG]...")
         .after_help(AFTER_HELP)
         .arg_required_else_help(true)
         .subcommand_value_name("COMMAND")
@@ -244,21 +245,49 @@ fn man(out: &mut Vec<u8>) -> io::Result<()> {
     page.render_name_section(out)?;
     page.render_synopsis_section(out)?;
     page.render_description_section(out)?;
-    page.render_options_section(out)?;
     writeln!(out, ".SH COMMANDS")?;
     for command in table.get_subcommands() {
-        let usage = command.clone().render_usage().to_string();
-        let usage = usage.trim_start_matches("Usage: ").replace("[OPTIONS] ", "").replace('-', "\\-");
-        writeln!(
-            out,
-            ".TP\n\\fB{}\\fR\n{}.",
-            usage.trim(),
-            command.get_about().map(ToString::to_string).unwrap_or_default()
-        )?;
+        let own = command.get_arguments().filter(|arg| !arg.is_global_set() && arg.get_id() != "help");
+        let words: String = own.map(|arg| format!(" {}", word(arg))).collect();
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        writeln!(out, ".TP\n\\fB{}\\fR{words}\n{about}.", command.get_name())?;
     }
-    page.render_extra_section(out)?;
-    writeln!(out, ".SH SEE ALSO\n\\fBprebind\\fR(1)")
+    page.render_options_section(out)?;
+    out.write_all(MAN_END.as_bytes())
 }
+
+/// An argument as the man page writes it.
+fn word(arg: &Arg) -> String {
+    let value = arg.get_value_names().and_then(<[_]>::first).map(ToString::to_string).unwrap_or_default();
+    match (arg.get_long(), arg.is_required_set()) {
+        (Some(long), _) => format!("[\\fB\\-\\-{}\\fR \\fI{value}\\fR]", long.replace('-', "\\-")),
+        (None, true) => format!("\\fI{value}\\fR"),
+        (None, false) => format!("[\\fI{value}\\fR]"),
+    }
+}
+
+/// The sections that clap has no place for.
+const MAN_END: &str = "\
+.SH FILES
+.TP
+\\fI/run/prebind/NAME.sock\\fR, \\fI$XDG_RUNTIME_DIR/prebind/NAME.sock\\fR, \\fI$TMPDIR/prebind\\-UID/NAME.sock\\fR
+The control socket of the prebind called NAME (its \\fB\\-c\\fR, else the base name of its command). The first is root's.
+.SH EXIT STATUS
+.TP
+0
+Done, or the answer is yes.
+.TP
+1
+The answer is no, or prebind refused.
+.TP
+2
+The command line is wrong, or it does not tell which of several prebinds is meant.
+.TP
+111
+Nobody is there, or no answer came.
+.SH SEE ALSO
+\\fBprebind\\fR(1)
+";
 
 #[cfg(test)]
 mod tests {
@@ -312,6 +341,56 @@ mod tests {
         ] {
             let exit = main(words.split(' ').map(OsString::from).collect());
             assert_eq!(exit, Exit::Usage, "{words}");
+        }
+    }
+
+    /// Runs prebindctl against a socket that gives these replies; what it prints, and how it ends.
+    fn played(words: &str, replies: &[Value]) -> (String, Exit) {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("prebind-ctl-{}-{count}.sock", std::process::id()));
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("bind");
+        let text: String = replies.iter().map(crate::control::wire::encode).collect();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accept");
+            stream.write_all(text.as_bytes()).expect("write");
+            let mut request = String::new();
+            io::BufRead::read_line(&mut io::BufReader::new(stream), &mut request).expect("read");
+            request
+        });
+        let mut words: Vec<&str> = words.split(' ').collect();
+        let path_text = path.to_str().expect("path").to_owned();
+        words.splice(0..0, ["prebindctl", "-d", &path_text]);
+        let matches = command_line().try_get_matches_from(words).expect("words");
+        let mut out = Vec::new();
+        let exit = ask(&matches, &mut out).expect("writes");
+        crate::control::wire::parse(server.join().expect("server").trim_end().as_bytes()).expect("a request");
+        std::fs::remove_file(path).expect("remove");
+        (String::from_utf8(out).expect("text"), exit)
+    }
+
+    #[test]
+    fn answers_are_shown_and_decide_the_exit_code() {
+        let done = json!({"ok": true, "message": "50 %\u{1b} done"});
+        let no = json!({"ok": false, "message": "web: 1 of 2"});
+        let status = json!({"ok": true, "message": "m", "data": {"pid": 7}});
+        let event = json!({"ok": true, "message": "m", "wait": true, "data": {"event": "x"}});
+        let subscribed = json!({"ok": true, "message": "subscribed", "wait": true});
+        for (words, replies, printed, exit) in [
+            ("status", vec![&status], "prebind ?, pid 7, ?, up -\n", Exit::Done),
+            ("status --json", vec![&status], "{\"pid\":7}\n", Exit::Done),
+            ("status", vec![&no], "", Exit::Failed),
+            ("ready", vec![&done], "50 %  done\n", Exit::Done),
+            ("ready", vec![&no], "web: 1 of 2\n", Exit::Failed),
+            ("ready --json", vec![&no], "{\"message\":\"web: 1 of 2\",\"ok\":false}\n", Exit::Failed),
+            ("scale 4", vec![&no], "", Exit::Failed),
+            ("stop", vec![&done], "50 %  done\n", Exit::Done),
+            ("stop", vec![], "", Exit::System),
+            ("events", vec![&subscribed, &event, &event], "{\"event\":\"x\"}\n{\"event\":\"x\"}\n", Exit::Done),
+            ("events", vec![&subscribed, &no], "", Exit::Failed),
+        ] {
+            let replies: Vec<Value> = replies.into_iter().cloned().collect();
+            assert_eq!(played(words, &replies), (printed.into(), exit), "{words}");
         }
     }
 

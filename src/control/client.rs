@@ -182,3 +182,77 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// A directory that goes with the test.
+    struct Place(PathBuf);
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            // Left behind it would only lie in the temporary directory.
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn place(name: &str) -> Place {
+        let path = std::env::temp_dir().join(format!("prebind-client-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).expect("directory");
+        Place(path)
+    }
+
+    #[test]
+    fn the_only_one_that_answers_is_found() {
+        let (first, second) = (place("first"), place("second"));
+        let directories = [first.0.clone(), second.0.clone()];
+        let missing = find_among(&directories, None).expect_err("none").to_string();
+        assert!(missing.starts_with("no prebind runs here: nobody answers in "), "{missing}");
+        drop(UnixListener::bind(first.0.join("stale.sock")).expect("stale"));
+        let _web = UnixListener::bind(second.0.join("web.sock")).expect("web");
+        assert_eq!(find_among(&directories, None).expect("one"), second.0.join("web.sock"));
+        let _other = UnixListener::bind(first.0.join("other.sock")).expect("other");
+        let several = find_among(&directories, None).expect_err("two").to_string();
+        assert!(
+            several.contains("first") && several.ends_with("web.sock (choose one: -c NAME or -d PATH)"),
+            "{several}"
+        );
+        assert_eq!(find_among(&directories, Some("web")).expect("web"), second.0.join("web.sock"));
+        assert_eq!(find_among(&directories, Some("stale")).expect("stale"), first.0.join("stale.sock"));
+        assert_eq!(find_among(&directories, Some("none")).expect("none"), first.0.join("none.sock"));
+    }
+
+    #[test]
+    fn whoever_does_not_answer_is_told_apart() {
+        let place = place("silent");
+        let path = place.0.join("x.sock");
+        let nobody = |path: &Path| Client::connect(path, None).expect_err("nobody").to_string();
+        let remedy = "(is prebind running? -d PATH or -c NAME)";
+        assert_eq!(nobody(&path), format!("nobody answers on {}: no such file {remedy}", path.display()));
+        let listener = UnixListener::bind(&path).expect("bind");
+        let answer = |reply: &[u8]| {
+            let mut client = Client::connect(&path, Some(Duration::from_millis(20))).expect("connect");
+            let (mut server, _) = listener.accept().expect("accept");
+            client.ask(&serde_json::json!({"command": "status"})).expect("ask");
+            let silent = reply.is_empty();
+            server.write_all(reply).expect("reply");
+            let kept = silent.then_some(server);
+            let answered = client.reply();
+            drop(kept);
+            answered
+        };
+        assert!(matches!(answer(b""), Err(ClientError::Late { .. })));
+        assert!(matches!(answer(b"{\"mess"), Err(ClientError::Lost { .. })));
+        assert!(matches!(answer(b"HTTP/1.1 200 OK\n"), Err(ClientError::Foreign(_))));
+        assert!(matches!(answer(b"{}\n"), Err(ClientError::Foreign(_))));
+        let good = answer(b"{\"message\":\"50 %25\",\"ok\":true,\"data\":{}}\n").expect("good");
+        assert_eq!(
+            (good.message.as_str(), good.ok, good.wait, good.data),
+            ("50 %", true, false, Some(Value::Object(Default::default())))
+        );
+        drop(listener);
+        assert_eq!(nobody(&path), format!("nobody answers on {}: connection refused {remedy}", path.display()));
+    }
+}

@@ -250,4 +250,18 @@ impl Connection {
         };
         (rank, self.last_used)
     }
+
+    /// Bytes in both buffers.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.input.len() + self.output.len()
+    }
+
+    /// Makes what it is in the middle of older.
+    #[cfg(test)]
+    pub(super) fn age(&mut self, by: Duration) {
+        for since in [&mut self.half_since, &mut self.unsent_since] {
+            *since = since.and_then(|since| since.checked_sub(by));
+        }
+    }
 }

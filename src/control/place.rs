@@ -384,3 +384,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     beside.push(suffix);
     beside.into()
 }
+
+#[cfg(test)]
+#[path = "place_tests.rs"]
+mod tests;

@@ -3,7 +3,7 @@
 //! belong to the struct, there is no task and no timer per client, and none at all while no client is connected.
 //! Bounded in everything: lines, unsent bytes, connections, waiting requests, work per turn.
 
-use super::connection::{Connection, Line, Peer, UNSENT_BYTES_MAX};
+use super::connection::{Connection, Line, PATIENCE, Peer, UNSENT_BYTES_MAX};
 use super::wire::{self, Reply, Request, Wanted};
 use crate::supervise::{AskId, ChildId, Command};
 use serde_json::Value;
@@ -167,7 +167,14 @@ impl Server {
             return;
         }
         let now = Instant::now();
-        self.connections.retain(|connection| connection.deadline().is_none_or(|deadline| deadline > now));
+        self.connections.retain_mut(|connection| {
+            let late = connection.deadline().is_some_and(|deadline| deadline <= now);
+            if late {
+                let message = format!("closed: half a line, or an unread reply, for {} s", PATIENCE.as_secs());
+                connection.reply(Reply { id: None, ok: false, message: &message, wait: false, data: None });
+            }
+            !late
+        });
         self.accept_after = self.accept_after.filter(|after| *after > now);
     }
 
@@ -197,9 +204,15 @@ impl Server {
         let Ok(credentials) = stream.peer_cred() else { return };
         let (pid, uid) = (credentials.pid().unwrap_or(0), credentials.uid());
         let trusted = uid == 0 || (uid == who.own_uid() && Some(uid) != self.overflow_uid);
+        self.admit(stream, Peer::Process { pid, uid, trusted }, who);
+    }
+
+    fn admit(&mut self, stream: UnixStream, peer: Peer, who: &dyn Judge) {
         self.used += 1;
-        let mut connection = Connection::new(stream, Peer::Process { pid, uid, trusted }, self.used);
-        if !trusted && who.worker_of_pid(pid).is_none() {
+        let mut connection = Connection::new(stream, peer, self.used);
+        if let Peer::Process { pid, uid, trusted: false } = peer
+            && who.worker_of_pid(pid).is_none()
+        {
             let message =
                 format!("refused: uid {uid} (pid {pid}) is neither uid {} nor root nor a worker", who.own_uid());
             connection.reply(Reply { id: None, ok: false, message: &message, wait: false, data: None });
@@ -330,3 +343,7 @@ fn overflow_uid() -> Option<u32> {
     let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
     Some(text.trim().parse().unwrap_or(DEFAULT))
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

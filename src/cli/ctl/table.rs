@@ -76,7 +76,7 @@ fn service_line(service: &Value) -> String {
 fn worker(worker: &Value) -> [String; 6] {
     let mut words = Vec::new();
     if let Some(seconds) = worker["next_try_seconds"].as_f64() {
-        words.push(format!("next try in {}", span(Some(seconds))));
+        words.push(format!("next in {}", span(Some(seconds))));
     }
     let status = word(&worker["status"]);
     if !status.is_empty() {
@@ -85,10 +85,10 @@ fn worker(worker: &Value) -> [String; 6] {
     let last = &worker["last_exit"];
     if last.is_object() {
         let how = match last["signal"].as_str() {
-            Some(signal) => format!("killed by {}", plain(signal)),
-            None => format!("exit code {}", number(&last["code"])),
+            Some(signal) => format!("signal {}", plain(signal)),
+            None => format!("code {}", number(&last["code"])),
         };
-        words.push(format!("last: {how}, {} ago", span(last["seconds_ago"].as_f64())));
+        words.push(format!("last exit: {how}, {} ago", span(last["seconds_ago"].as_f64())));
     }
     [
         number(&worker["slot"]),
@@ -100,16 +100,16 @@ fn worker(worker: &Value) -> [String; 6] {
     ]
 }
 
-/// Two units at most: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `6 d 3 h`.
+/// Two units at most: `0.4s`, `12s`, `3m05s`, `2h10m`, `6d03h`.
 fn span(seconds: Option<f64>) -> String {
     let Some(seconds) = seconds else { return "-".into() };
     let whole = seconds as u64;
     match whole {
-        0..10 => format!("{seconds:.1} s"),
-        10..60 => format!("{whole} s"),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
-        3600..86400 => format!("{} h {} min", whole / 3600, whole / 60 % 60),
-        _ => format!("{} d {} h", whole / 86400, whole / 3600 % 24),
+        0..10 => format!("{seconds:.1}s"),
+        10..60 => format!("{whole}s"),
+        60..3600 => format!("{}m{:02}s", whole / 60, whole % 60),
+        3600..86400 => format!("{}h{:02}m", whole / 3600, whole / 60 % 60),
+        _ => format!("{}d{:02}h", whole / 86400, whole / 3600 % 24),
     }
 }
 
@@ -142,4 +142,72 @@ fn put(text: &mut String, line: &str, width: usize) {
         text.push_str(line);
     }
     text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn data() -> Value {
+        let worker = |slot: u32, pid: Option<u32>, state: &str, age: f64, status: &str| {
+            json!({"slot": slot, "pid": pid, "generation": 2, "state": state, "age_seconds": age, "status": status,
+                   "next_try_seconds": null, "last_exit": null})
+        };
+        let mut waiting = worker(10, None, "waiting", 0.52, "");
+        waiting["next_try_seconds"] = json!(1.5);
+        waiting["last_exit"] = json!({"code": 1, "signal": null, "seconds_ago": 0.52});
+        let mut back = worker(1, Some(123_456), "ready", 75.0, "\u{1b}[31mserving\n80 requests");
+        back["last_exit"] = json!({"code": null, "signal": "KILL", "seconds_ago": 75.2});
+        json!({
+            "pid": 4710, "version": "0.1.0", "state": "running", "uptime_seconds": 93_784.5,
+            "sockets": [
+                {"name": "web", "kind": "tcp", "address": "127.0.0.1:8080", "inherited": false, "queue": 0},
+                {"name": "admin", "kind": "unixgram", "address": "/run/admin", "inherited": true, "queue": null},
+            ],
+            "services": [
+                {"name": "web", "number": 3, "ready": 2, "generation": 2, "restarts": 1, "last_upgrade": null,
+                 "workers": [worker(0, Some(4711), "ready", 3725.0, ""), back, waiting]},
+                {"name": "none", "number": 0, "ready": 0, "generation": 1, "restarts": 0, "workers": []},
+            ],
+        })
+    }
+
+    #[test]
+    fn status_reads_well_on_eighty_columns() {
+        let wanted = "\
+prebind 0.1.0, pid 4710, running, up 1d02h
+  web    tcp       127.0.0.1:8080  0 waiting
+  admin  unixgram  /run/admin      inherited
+
+web: 2 of 3 ready, generation 2, 1 restart
+  SLOT     PID  GEN  STATE      AGE  STATUS
+     0    4711    2  ready    1h02m
+     1  123456    2  ready    1m15s   [31mserving 80 requests; last exit: signa…
+    10       -    2  waiting   0.5s  next in 1.5s; last exit: code 1, 0.5s ago
+
+none: 0 of 0 ready, generation 1, 0 restarts
+  SLOT  PID  GEN  STATE  AGE  STATUS
+";
+        let table = status(&data(), 80);
+        assert_eq!(table, wanted, "\n{table}");
+        assert!(status(&data(), 100).lines().all(|line| line.chars().count() <= 100));
+        assert!(status(&data(), 100).contains("last exit: signal KILL, 1m15s ago"));
+    }
+
+    #[test]
+    fn other_data_is_no_panic() {
+        for data in [json!(null), json!({}), json!({"sockets": 1, "services": [1, {"workers": [null]}]})] {
+            assert!(status(&data, 40).starts_with("prebind ?"));
+        }
+    }
+
+    #[test]
+    fn spans() {
+        for (seconds, text) in [(0.04, "0.0s"), (9.96, "10.0s"), (10.0, "10s"), (3599.0, "59m59s"), (86400.0, "1d00h")]
+        {
+            assert_eq!(span(Some(seconds)), text);
+        }
+        assert_eq!(span(None), "-");
+    }
 }
