@@ -81,6 +81,12 @@ pub fn raise_nofile() -> Option<(u64, u64)> {
     Some((soft, hard))
 }
 
+/// The user and group that a service's workers change to, if they do.
+pub fn worker_ids(service: &ServiceSpec) -> Result<Option<(u32, u32)>, SpawnError> {
+    let identity = identity::look_up(service.user.as_deref(), service.group.as_deref())?;
+    Ok(identity.change.and_then(|change| Some((change.uid?, change.gid))))
+}
+
 /// One worker to launch.
 #[derive(Clone, Copy, Debug)]
 pub struct Copy<'a> {
