@@ -175,6 +175,8 @@ fn message(happening: &Happening, names: &Names<'_>, pid_of: &dyn Fn(ChildId) ->
         Happening::Leftovers(who, signal) => {
             format!("{} ended, but processes of its group live on; they are told to stop ({signal})", worker(who))
         }
+        // At the start the reason says it all, and prebind ends.
+        Happening::SpawnFailed { message, next: Next::Nothing, .. } => message.clone(),
         Happening::SpawnFailed { who, message, next } => {
             format!("{}: slot {}: {message}{}", name(who.service), who.slot, what_next(*next))
         }

@@ -96,7 +96,10 @@ impl Supervisor {
     /// Takes one event at `now` and appends what is to be done.
     pub fn step(&mut self, now: Nanos, event: Event, out: &mut Vec<Action>) {
         match event {
-            Event::Spawned(child) => debug_assert!(self.children.contains_key(&child)),
+            Event::Spawned(child) => {
+                let started = self.children.get(&child).map(|worker| worker.who(child));
+                out.extend(started.map(|who| Action::Report(Happening::Started(who))));
+            }
             Event::SpawnFailed(child, failure) => self.spawn_failed(now, child, failure, out),
             Event::Exited { child, how, group_left, foreground } => {
                 self.exited(now, child, how, group_left, foreground, out);

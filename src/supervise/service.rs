@@ -239,7 +239,6 @@ impl Supervisor {
         service.unacked += 1;
         service.alive += 1;
         out.push(Action::Spawn(start));
-        out.push(Action::Report(Happening::Started(worker.who(child))));
         self.children.insert(child, worker);
         child
     }

@@ -21,16 +21,16 @@ enum Kind {
     Unix(SocketKind),
 }
 
-/// Reads the n-th `-b`. `backlog`: the one of `-l`.
+/// Reads the n-th `-b`, as far as it can be read. `backlog`: the one of `-l`.
 pub(super) fn socket(
     word: &OsStr,
     n: usize,
     backlog: Option<u32>,
     origin: &Origin,
-) -> Result<SocketSpec, Vec<Problem>> {
+) -> (Option<SocketSpec>, Vec<Problem>) {
     let problem = |message: String| Problem::new(origin.clone(), message);
     let Some(text) = word.to_str() else {
-        return Err(vec![problem(format!("'{}' is not UTF-8", word.to_string_lossy()))]);
+        return (None, vec![problem(format!("'{}' is not UTF-8", word.to_string_lossy()))]);
     };
     let (name, rest) = split_name(text);
     let mut parts = rest.split(',');
@@ -42,28 +42,26 @@ pub(super) fn socket(
             problems.push(problem(format!("socket '{text}': {message}")));
         }
     }
-    let found = address(place).map_err(|message| problem(format!("socket '{text}': {message}")));
-    match found {
-        Ok((kind, address)) if problems.is_empty() => {
-            // -l is for all sockets that have a queue; an option of the socket itself comes first.
-            if matches!(kind, SocketKind::Stream | SocketKind::SeqPacket) {
-                options.backlog = options.backlog.or(backlog);
-            }
-            Ok(SocketSpec {
-                name: name.map_or_else(|| n.to_string(), str::to_string),
-                named: name.is_some(),
-                kind,
-                address,
-                options,
-                origin: origin.clone(),
-            })
+    let (kind, address) = match address(place) {
+        Ok(found) => found,
+        Err(message) => {
+            problems.insert(0, problem(format!("socket '{text}': {message}")));
+            return (None, problems);
         }
-        Ok(_) => Err(problems),
-        Err(one) => {
-            problems.insert(0, one);
-            Err(problems)
-        }
+    };
+    // -l is for all sockets that have a queue; an option of the socket itself comes first.
+    if matches!(kind, SocketKind::Stream | SocketKind::SeqPacket) {
+        options.backlog = options.backlog.or(backlog);
     }
+    let spec = SocketSpec {
+        name: name.map_or_else(|| n.to_string(), str::to_string),
+        named: name.is_some(),
+        kind,
+        address,
+        options,
+        origin: origin.clone(),
+    };
+    (Some(spec), problems)
 }
 
 /// `NAME=` before the address. Whatever stands there is meant as a name: `check` refuses bad ones.

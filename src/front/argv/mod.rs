@@ -116,12 +116,17 @@ impl Reader<'_> {
             ..Plan::default()
         };
         for (n, (word, origin)) in self.many("bind").into_iter().enumerate() {
-            match address::socket(&word, n, backlog, &origin) {
-                Ok(spec) => plan.sockets.push(spec),
-                Err(more) => self.problems.extend(more),
-            }
+            let (spec, problems) = address::socket(&word, n, backlog, &origin);
+            plan.sockets.extend(spec);
+            self.problems.extend(problems);
         }
-        let service = self.service();
+        let mut service = self.service();
+        if service.command == Command::Demo
+            && plan.identity.name.is_none()
+            && let Some(first) = plan.sockets.first().filter(|first| first.named)
+        {
+            service.name.clone_from(&first.name);
+        }
         plan.services.push(service);
         plan
     }
@@ -231,7 +236,7 @@ fn limit(text: &str) -> Result<Limit, String> {
     Ok(Limit { resource: *resource, soft: number(soft)?, hard: number(hard)? })
 }
 
-/// The command's base name; of the demonstration: prebind.
+/// The command's base name; of the demonstration the first socket's, if it has one.
 fn default_name(command: &[OsString]) -> String {
     let Some(word) = command.first() else { return "prebind".into() };
     let text = lossy(word);
