@@ -5,4 +5,15 @@
 
 mod harness;
 
+mod badinput;
+mod control;
+mod inherit;
+mod notify;
+mod readme;
+mod servers;
 mod sockets;
+mod spawn;
+mod stop;
+mod storm;
+mod supervise;
+mod terminal;

@@ -209,7 +209,7 @@ fn fifo_is_made_read_and_removed() {
 
 #[test]
 fn vsock() {
-    let fd = unsafe { libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM, 0) };
+    let fd = unsafe { libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
         eprintln!("vsock: skipped, this kernel has no AF_VSOCK");
         return;
@@ -224,12 +224,7 @@ fn vsock() {
 fn an_open_descriptor_is_adopted() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = listener.local_addr().expect("address");
-    let mut prebind = Setup::probe(&["-b", "web=fd:9"], &[])
-        .hook(move || match unsafe { libc::dup2(listener.as_raw_fd(), 9) } {
-            9 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        })
-        .start();
+    let mut prebind = Setup::probe(&["-b", "web=fd:9"], &[]).descriptors(9, &[&listener]).start();
     prebind.wait_ready();
     assert_eq!(prebind.inet("web"), address);
     let status = prebind.status();

@@ -35,6 +35,12 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
     }
 }
 
+/// A port that nobody listens on. For programs that cannot tell which one they got.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    listener.local_addr().expect("address").port()
+}
+
 /// Whether this process is root; a test that needs to be says so and passes.
 pub(crate) fn is_root(test: &str) -> bool {
     let root = unsafe { libc::geteuid() } == 0;
@@ -71,7 +77,7 @@ impl Prebind {
 
     /// The status once `look` finds something in it.
     pub(crate) fn wait_status<T>(&mut self, what: &str, mut look: impl FnMut(&Value) -> Option<T>) -> T {
-        let mut last = String::new();
+        let mut last;
         let start = Instant::now();
         loop {
             match self.control.status() {
@@ -153,6 +159,14 @@ impl Prebind {
         let mut all = vec!["-d", self.control.path().to_str().expect("UTF-8")];
         all.extend(arguments);
         setup::run_ctl(&all)
+    }
+
+    /// Polls prebindctl with `-c NAME` until it says yes.
+    pub(crate) fn wait_named(&mut self, name: &str, command: &str) {
+        let directory = self.dir.path().to_owned();
+        wait_for(&format!("prebindctl -c {name} {command}"), || {
+            setup::run_named_ctl(&directory, &["-c", name, command]).status.success().then_some(())
+        });
     }
 
     pub(crate) fn signal(&self, signal: i32) {

@@ -7,6 +7,11 @@ pub(crate) fn kill(pid: i32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
+pub(crate) fn kill_group(group: i32, signal: i32) {
+    assert!(group > 1, "no group to signal: {group}");
+    unsafe { libc::kill(-group, signal) };
+}
+
 /// Whether it runs; a zombie does not.
 pub(crate) fn alive(pid: i32) -> bool {
     stat(pid).is_some_and(|fields| fields[0] != "Z" && fields[0] != "X")
@@ -22,6 +27,17 @@ fn stat(pid: i32) -> Option<Vec<String>> {
 /// Its process group.
 pub(crate) fn group(pid: i32) -> Option<i32> {
     stat(pid)?[2].parse().ok()
+}
+
+/// The live processes of a group.
+pub(crate) fn members(group: i32) -> Vec<i32> {
+    let wanted = group.to_string();
+    all().filter(|pid| stat(*pid).is_some_and(|fields| fields[2] == wanted && fields[0] != "Z")).collect()
+}
+
+/// Whether it is halted by SIGSTOP, all its threads.
+pub(crate) fn halted(pid: i32) -> bool {
+    stat(pid).is_some_and(|fields| fields[0] == "T")
 }
 
 /// Descriptor numbers with what they point to, in order.

@@ -2,6 +2,7 @@
 
 use super::{Control, DEADLINE, Lines, Prebind, TempDir, probe, proc};
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -36,6 +37,7 @@ pub(crate) struct Setup {
     environment: Vec<(String, String)>,
     cwd: Option<PathBuf>,
     default_control: bool,
+    binary: PathBuf,
     hook: Option<Box<dyn FnMut() -> std::io::Result<()> + Send + Sync>>,
 }
 
@@ -53,6 +55,7 @@ impl Setup {
             environment: Vec::new(),
             cwd: None,
             default_control: true,
+            binary: prebind_path(),
             hook: None,
         }
     }
@@ -90,15 +93,51 @@ impl Setup {
         self
     }
 
+    /// A copy of prebind that other users may run.
+    pub(crate) fn copied(mut self) -> Setup {
+        let copy = self.dir.join("prebind");
+        std::fs::copy(&self.binary, &copy).expect("copy prebind");
+        self.binary = copy.into();
+        self
+    }
+
     /// To be run in the child before exec: async-signal-safe calls only.
     pub(crate) fn hook(mut self, hook: impl FnMut() -> std::io::Result<()> + Send + Sync + 'static) -> Setup {
         self.hook = Some(Box::new(hook));
         self
     }
 
+    /// Gives it open descriptors from that number on, without close-on-exec. The originals live as long as the test
+    /// lets them.
+    pub(crate) fn descriptors(self, first: i32, given: &[&dyn AsRawFd]) -> Setup {
+        let mut numbers: Vec<i32> = given.iter().map(|fd| fd.as_raw_fd()).collect();
+        self.hook(move || {
+            // Out of the way first: a source may stand where a target goes.
+            for number in &mut numbers {
+                *number = unsafe { libc::fcntl(*number, libc::F_DUPFD_CLOEXEC, 200) };
+            }
+            for (target, number) in (first..).zip(&numbers) {
+                if unsafe { libc::dup2(*number, target) } != target {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Starts it as a manager would that passes these sockets: LISTEN_FDS, LISTEN_FDNAMES and the right LISTEN_PID.
+    pub(crate) fn activated(self, given: &[&dyn AsRawFd], names: &str) -> Setup {
+        self.descriptors(3, given).env("LISTEN_FDS", &given.len().to_string()).env("LISTEN_FDNAMES", names).wrapped(&[
+            "sh",
+            "-c",
+            "export LISTEN_PID=$$; exec \"$@\"",
+            "sh",
+        ])
+    }
+
     fn command(&mut self, marker: &str) -> Command {
         let mut words: Vec<std::ffi::OsString> = self.before.iter().map(Into::into).collect();
-        words.push(prebind_path().into());
+        words.push(self.binary.clone().into());
         if self.default_control {
             words.extend(["-d".into(), self.dir.join("ctl.sock").into()]);
         }
@@ -179,6 +218,14 @@ impl Finished {
 pub(crate) fn run_ctl(arguments: &[&str]) -> Finished {
     let mut command = Command::new(prebindctl_path());
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    run(command, None)
+}
+
+/// The same, looking for control sockets where a prebind of that directory puts them.
+pub(crate) fn run_named_ctl(directory: &std::path::Path, arguments: &[&str]) -> Finished {
+    let mut command = Command::new(prebindctl_path());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("XDG_RUNTIME_DIR", directory);
     run(command, None)
 }
 
