@@ -1,0 +1,19 @@
+//! The real thing: prebind as users run it, on a real kernel, with real servers. One file per chapter of the manual.
+//! Each test has its own directory, its own control socket and its own ports, so that all run at once.
+//! PREBIND and PREBINDCTL name the binaries to test; without them it is the build beside this test.
+#![allow(unsafe_code)]
+
+mod harness;
+
+mod badinput;
+mod control;
+mod inherit;
+mod notify;
+mod readme;
+mod servers;
+mod sockets;
+mod spawn;
+mod stop;
+mod storm;
+mod supervise;
+mod terminal;

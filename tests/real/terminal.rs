@@ -1,0 +1,56 @@
+//! Chapter "On a terminal": with one worker it is the terminal's foreground; with several they read nothing.
+
+use crate::harness::{Setup, probe, proc, wait_for};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+
+/// A pseudo-terminal, and a hook that makes its other end the controlling terminal and standard input.
+fn terminal() -> (File, File, impl FnMut() -> std::io::Result<()> + Send + Sync + 'static) {
+    let pty = nix::pty::openpty(None, None).expect("openpty");
+    let number = pty.slave.as_raw_fd();
+    let hook = move || unsafe {
+        if libc::setsid() < 0 || libc::ioctl(number, libc::TIOCSCTTY, 0) < 0 || libc::dup2(number, 0) < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    (File::from(pty.master), File::from(pty.slave), hook)
+}
+
+#[test]
+fn one_worker_reads_the_terminal() {
+    let (mut master, _slave, hook) = terminal();
+    let script = "read line; echo \"READ $line\" >&2; exec sleep 1000";
+    let mut prebind = Setup::new(&["--", "sh", "-c", script]).hook(hook).start();
+    prebind.wait_ready();
+    writeln!(master, "hello").expect("type");
+    prebind.lines.expect(&["READ hello"]);
+    let worker = prebind.worker_pids()[0];
+    assert_eq!(unsafe { libc::tcgetpgrp(master.as_raw_fd()) }, worker, "its group is the foreground");
+    prebind.stop();
+}
+
+#[test]
+fn several_workers_read_nothing() {
+    let (_master, _slave, hook) = terminal();
+    let mut prebind = Setup::probe(&["-b", "web=127.0.0.1:0", "-n", "2"], &[]).hook(hook).start();
+    prebind.wait_ready();
+    assert_eq!(probe::fd(&prebind.probe("web"), 0)["target"], "/dev/null");
+    prebind.stop();
+}
+
+#[test]
+fn a_terminal_that_closes_stops_it() {
+    let (mut master, slave, hook) = terminal();
+    let mut prebind = Setup::probe(&["-b", "web=127.0.0.1:0", "-n", "2"], &[]).hook(hook).start();
+    prebind.wait_ready();
+    let workers = prebind.worker_pids();
+    drop(slave);
+    // Whatever was echoed is read first; then the line is cut, and the kernel sends HUP to the session's leader.
+    let _ = nix::fcntl::fcntl(&master, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
+    let _ = master.read(&mut [0; 256]);
+    drop(master);
+    assert_eq!(prebind.wait_exit().code(), Some(0));
+    wait_for("the workers' end", || workers.iter().all(|pid| !proc::alive(*pid)).then_some(()));
+}

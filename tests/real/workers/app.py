@@ -1,0 +1,16 @@
+"""The application that the Python servers run: it says which process answered."""
+
+import os
+
+
+def app(environ, start_response):
+    body = b"pid %d" % os.getpid()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+async def asgi(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"pid %d" % os.getpid()})
