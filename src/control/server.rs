@@ -243,7 +243,11 @@ impl Server {
                 break;
             }
             match self.connections[index].next_line() {
-                Line::None => break,
+                // Reading stopped at a line's end and nobody will wake us for what came behind it.
+                Line::None => {
+                    again |= turn > 0;
+                    break;
+                }
                 Line::Whole(line) => self.take(index, &line, who, incoming),
                 Line::Half => self.refuse(index, None, "the last line has no end: a request ends with a newline"),
                 Line::TooLong => {

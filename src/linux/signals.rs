@@ -51,6 +51,8 @@ impl Signals {
         let (read, write) = UnixStream::pair()?;
         let write = write.into_std()?;
         let delivery = SignalDelivery::with_pipe(read, write, WithRawSiginfo, HEARD)?;
+        // Whoever started us may have left signals blocked; what came meanwhile is heard now.
+        SigSet::empty().thread_set_mask()?;
         Ok(Signals { delivery, keeps_hup })
     }
 

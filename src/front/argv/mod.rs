@@ -223,6 +223,8 @@ impl Reader<'_> {
 /// `NAME=SOFT[:HARD]`; one number is both.
 fn limit(text: &str) -> Result<Limit, String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("'{text}' is not NAME=SOFT[:HARD]"))?;
+    let name = name.to_ascii_lowercase();
+    let name = name.as_str();
     let names = Resource::ALL.iter().map(|(name, _)| *name);
     let Some((_, resource)) = Resource::ALL.iter().find(|(known, _)| *known == name) else {
         let hint = nearest(name, names).map(|near| format!(", did you mean {near}?")).unwrap_or_default();
