@@ -24,7 +24,7 @@ pub type Nanos = u64;
 /// One second in [`Nanos`].
 pub const SECOND: Nanos = 1_000_000_000;
 
-/// A socket's place in [`Plan::sockets`]; given by [`check`], after which no socket is looked up by name.
+/// A socket's place in [`Plan::sockets`]; given by [`check()`], after which no socket is looked up by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(pub u16);
 

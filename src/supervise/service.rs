@@ -224,6 +224,7 @@ impl Supervisor {
         let index = service.take_index();
         let used = &mut service.slots[slot as usize].used;
         service.restarts += u64::from(*used);
+        let initial = service.first_start && !*used;
         *used = true;
         let start = Start { child, service: service.id, slot, generation: service.generation, index };
         let policy = &service.policy;
@@ -235,7 +236,7 @@ impl Supervisor {
             }
             AckMode::Manual | AckMode::Notify => starting(None, Some(now + policy.start_timeout_ns)),
         };
-        let worker = Worker::new(&start, now, state, policy.watchdog_ns, service.first_start);
+        let worker = Worker::new(&start, now, state, policy.watchdog_ns, initial);
         service.unacked += 1;
         service.alive += 1;
         out.push(Action::Spawn(start));
@@ -380,7 +381,8 @@ impl Supervisor {
         let ready_ns = worker.ready_since().map(|since| now.saturating_sub(since));
         let stopping = self.stopping.is_some();
         let service = self.service_mut(id);
-        let slot = &mut service.slots[slot_number as usize];
+        // The slot may have been scaled away since.
+        let Some(slot) = service.slots.get_mut(slot_number as usize) else { return Next::Nothing };
         if slot.successor == Some(child) {
             slot.successor = None;
             self.successor_failed(now, id, child, out);
@@ -424,7 +426,7 @@ impl Supervisor {
     pub(super) fn release(&mut self, child: ChildId) {
         let worker = &self.children[&child];
         let (id, slot) = (worker.service, worker.slot);
-        let slot = &mut self.service_mut(id).slots[slot as usize];
+        let Some(slot) = self.service_mut(id).slots.get_mut(slot as usize) else { return };
         if slot.holder == Some(child) {
             slot.holder = None;
         }

@@ -65,8 +65,9 @@ impl Supervisor {
             let alive = self.children.iter().filter(|(_, worker)| worker.alive());
             out.extend(alive.map(|(child, _)| Action::SignalMain(*child, signal)));
         }
-        if let Some(stop) = &mut self.stopping {
-            stop.asks.extend(ask);
+        match &mut self.stopping {
+            Some(stop) if self.ended.is_none() => stop.asks.extend(ask),
+            Some(_) | None => out.extend(ask.map(|ask| Action::Answer(ask, Answer::Done("stopped".into())))),
         }
     }
 
