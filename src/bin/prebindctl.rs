@@ -1,3 +1,5 @@
 //! The control client, a thin entry.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    prebind::cli::ctl::main(std::env::args_os().collect()).into()
+}

@@ -1,1 +1,92 @@
-//! (room)
+//! What a person meets: choosing the door, help, manual and completions printed from the clap tables, the plan shown,
+//! errors on stderr. It decides nothing about workers.
+
+pub mod ctl;
+pub mod generate;
+mod plan_view;
+pub mod start;
+
+use crate::exit::Exit;
+use crate::front::argv;
+use crate::plan::{Plan, Problem};
+use serde_json::json;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
+use std::io::{Write, stderr, stdout};
+use std::path::Path;
+
+/// What a command line turns out to be.
+#[derive(Debug)]
+pub enum Asked {
+    /// Answered already: help, a usage error, the control client.
+    Answered(Exit),
+    /// This process is a worker of the demonstration.
+    DemoWorker,
+    /// A plan.
+    Run(start::Wish),
+}
+
+/// The hidden word that makes this binary the embedded worker.
+const DEMO_WORKER: &str = "--demo-worker";
+
+/// Chooses the door by the program's name and the first words.
+pub fn choose(args: Vec<OsString>) -> Asked {
+    let name = args.first().map(Path::new).and_then(Path::file_name).unwrap_or(OsStr::new("prebind"));
+    let first = args.get(1).and_then(|word| word.to_str());
+    if name == "prebindctl" {
+        return Asked::Answered(ctl::main(args));
+    }
+    match first {
+        Some("--ctl") => return Asked::Answered(ctl::main(args.into_iter().skip(1).collect())),
+        Some(DEMO_WORKER) => return Asked::DemoWorker,
+        Some(_) | None => {}
+    }
+    match argv::parse(args.into_iter().skip(1)) {
+        Ok(argv::Asked::Run(run)) => {
+            let argv::Run { plan, problems, check, json } = *run;
+            Asked::Run(start::Wish { plan, problems, check, json })
+        }
+        Ok(argv::Asked::Help) => print(&argv::table().render_help().to_string()),
+        Ok(argv::Asked::Version) => print(&format!("prebind {}\n", env!("CARGO_PKG_VERSION"))),
+        Ok(argv::Asked::Generate(what)) => print(&generate::prebind(&what)),
+        Err(refusal) => Asked::Answered(usage_error(&refusal.to_string())),
+    }
+}
+
+/// To stdout; a reader that went away is no error of ours.
+fn print(text: &str) -> Asked {
+    let _ = stdout().write_all(text.as_bytes());
+    Asked::Answered(Exit::Done)
+}
+
+/// One line on stderr.
+fn say_error(error: &dyn Display) {
+    let _ = writeln!(stderr(), "prebind: {error}");
+}
+
+fn usage_error(message: &str) -> Exit {
+    say_error(&message);
+    Exit::Usage
+}
+
+/// Every problem of a plan on a line of its own; with `json` on stdout for machines.
+fn refuse_plan(problems: &[Problem], json: bool) -> Exit {
+    if json {
+        let list: Vec<_> = problems
+            .iter()
+            .map(|one| json!({"origin": one.origin.to_string(), "message": one.message, "remedy": one.remedy}))
+            .collect();
+        print(&format!("{}\n", json!({ "problems": list })));
+    } else {
+        for problem in problems {
+            say_error(problem);
+        }
+    }
+    Exit::Plan
+}
+
+/// `--check`: what would be run.
+fn show_plan(plan: &Plan, json: bool) {
+    let text = if json { format!("{}\n", plan_view::json(plan)) } else { plan_view::text(plan) };
+    print(&text);
+}

@@ -1,4 +1,6 @@
-//! One datagram of sd_notify(3), text <-> [`Note`]. Pure.
+//! One datagram of sd_notify(3): text -> [`Note`]. Pure. The rules are those of systemd's manager side: at most
+//! 4096 bytes of lines KEY=VALUE, a last newline and one last NUL do no harm, of a repeated key the first counts,
+//! what is unknown or unreadable is ignored. Only a datagram that is no such text at all is [`Garbage`].
 
 /// What a datagram says, after systemd's rules: of a repeated key the first counts; unknown keys are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -25,7 +27,195 @@ pub struct Note {
     pub barrier: bool,
 }
 
+/// Why a datagram says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Garbage {
+    /// Longer than [`Note::BYTES_MAX`]; what arrived is cut.
+    #[error("it is longer than 4096 bytes")]
+    TooLong,
+    /// A NUL before the last byte.
+    #[error("it holds a NUL")]
+    Nul,
+    /// More descriptors came than the kernel hands over in one message.
+    #[error("too many descriptors came with it")]
+    Descriptors,
+    /// The kernel names no sender that has a pid here.
+    #[error("its sender is unknown")]
+    Unsigned,
+}
+
 impl Note {
     /// How much of a STATUS text is kept: it costs memory for as long as its worker lives.
     pub const STATUS_BYTES_MAX: usize = 256;
+
+    /// The longest datagram that is read, as systemd's (PIPE_BUF).
+    pub const BYTES_MAX: usize = 4096;
+
+    /// Reads one datagram. One without any known key is an empty note.
+    pub fn parse(bytes: &[u8]) -> Result<Note, Garbage> {
+        if bytes.len() > Note::BYTES_MAX {
+            return Err(Garbage::TooLong);
+        }
+        let text = bytes.strip_suffix(&[0]).unwrap_or(bytes);
+        if text.contains(&0) {
+            return Err(Garbage::Nul);
+        }
+        let mut note = Note::default();
+        let mut seen = [false; KEYS.len()];
+        for line in text.split(|byte| *byte == b'\n') {
+            let Some(equals) = line.iter().position(|byte| *byte == b'=') else { continue };
+            let (key, value) = (&line[..equals], &line[equals + 1..]);
+            let Some(known) = KEYS.iter().position(|(name, _)| name.as_bytes() == key) else { continue };
+            if !std::mem::replace(&mut seen[known], true) {
+                (KEYS[known].1)(&mut note, value);
+            }
+        }
+        Ok(note)
+    }
+}
+
+/// What a key's value does to the note.
+type Take = fn(&mut Note, &[u8]);
+
+/// Every key that is understood.
+const KEYS: [(&str, Take); 9] = [
+    ("READY", |note, value| note.ready = value == b"1"),
+    ("STOPPING", |note, value| note.stopping = value == b"1"),
+    ("RELOADING", |note, value| note.reloading = value == b"1"),
+    ("STATUS", |note, value| note.status = status(value)),
+    ("WATCHDOG", |note, value| {
+        note.watchdog = value == b"1";
+        note.watchdog_trigger = value == b"trigger";
+    }),
+    ("WATCHDOG_USEC", |note, value| note.watchdog_usec = number(value)),
+    ("EXTEND_TIMEOUT_USEC", |note, value| note.extend_timeout_usec = number(value)),
+    ("MAINPID", |note, value| note.main_pid = number(value).and_then(|n| i32::try_from(n).ok()).filter(|n| *n > 0)),
+    ("BARRIER", |note, value| note.barrier = value == b"1"),
+];
+
+/// Decimal digits and nothing else (`parse` alone would take a plus sign).
+fn number(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?;
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// The text as it is kept. It is shown on terminals, so no control character survives.
+fn status(value: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(value).ok()?;
+    let mut kept = String::new();
+    for char in text.chars().map(|char| if char.is_control() { ' ' } else { char }) {
+        if kept.len() + char.len_utf8() > Note::STATUS_BYTES_MAX {
+            break;
+        }
+        kept.push(char);
+    }
+    kept.shrink_to_fit();
+    Some(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Garbage, Note};
+
+    fn note(change: impl FnOnce(&mut Note)) -> Result<Note, Garbage> {
+        let mut note = Note::default();
+        change(&mut note);
+        Ok(note)
+    }
+
+    fn said(text: &str) -> impl FnOnce(&mut Note) {
+        let text = text.to_owned();
+        |note| note.status = Some(text)
+    }
+
+    #[test]
+    fn datagrams_are_read_by_systemds_rules() {
+        let long = [b"STATUS=".as_slice(), &[b'x'; 4096]].concat();
+        let full = [b"READY=1\nX=".as_slice(), &[b'x'; 4096 - 10]].concat();
+        let cases: Vec<(&[u8], Result<Note, Garbage>)> = vec![
+            (b"", note(|_| {})),
+            (b"\n\n", note(|_| {})),
+            (b"\0", note(|_| {})),
+            (b"READY=1", note(|n| n.ready = true)),
+            (b"READY=1\n", note(|n| n.ready = true)),
+            (b"READY=1\n\0", note(|n| n.ready = true)),
+            (b"READY=0", note(|_| {})),
+            (b"READY=10", note(|_| {})),
+            (b" READY=1", note(|_| {})),
+            (b"ready=1", note(|_| {})),
+            (b"READY=0\nREADY=1", note(|_| {})),
+            (b"X_MINE=1\nnonsense\n=\nSTOPPING=1", note(|n| n.stopping = true)),
+            (b"RELOADING=1\nMONOTONIC_USEC=7", note(|n| n.reloading = true)),
+            (b"STATUS=a\nSTATUS=b", note(said("a"))),
+            (b"STATUS=", note(said(""))),
+            (b"STATUS=a=b", note(said("a=b"))),
+            (b"STATUS=\xff\nREADY=1", note(|n| n.ready = true)),
+            (b"STATUS=\xff\nSTATUS=b", note(|_| {})),
+            (b"STATUS=\x1b[31mred\r\x7f\xc2\x9b", note(said(" [31mred   "))),
+            (b"WATCHDOG=1", note(|n| n.watchdog = true)),
+            (b"WATCHDOG=trigger\nWATCHDOG=1", note(|n| n.watchdog_trigger = true)),
+            (b"WATCHDOG_USEC=0", note(|n| n.watchdog_usec = Some(0))),
+            (b"WATCHDOG_USEC=18446744073709551615", note(|n| n.watchdog_usec = Some(u64::MAX))),
+            (b"WATCHDOG_USEC=18446744073709551616", note(|_| {})),
+            (b"WATCHDOG_USEC=+1\nEXTEND_TIMEOUT_USEC=-1", note(|_| {})),
+            (b"EXTEND_TIMEOUT_USEC=5000000", note(|n| n.extend_timeout_usec = Some(5_000_000))),
+            (b"EXTEND_TIMEOUT_USEC=", note(|_| {})),
+            (b"MAINPID=4711", note(|n| n.main_pid = Some(4711))),
+            (b"MAINPID=0", note(|_| {})),
+            (b"MAINPID=2147483648", note(|_| {})),
+            (b"BARRIER=1", note(|n| n.barrier = true)),
+            (b"READY=1\0\0", Err(Garbage::Nul)),
+            (b"READY=1\0STATUS=x", Err(Garbage::Nul)),
+            (&full, note(|n| n.ready = true)),
+            (&long, Err(Garbage::TooLong)),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(Note::parse(bytes), expected, "{}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn a_long_status_is_cut_between_characters() {
+        for (char, kept) in [("x", 256), ("é", 256), ("€", 255), ("🦀", 256)] {
+            let note = Note::parse(format!("STATUS={}", char.repeat(300)).as_bytes()).unwrap();
+            assert_eq!(note.status.unwrap(), char.repeat(kept / char.len()));
+        }
+    }
+
+    #[test]
+    fn no_bytes_break_it() {
+        let seeds: [&[u8]; 3] = [
+            b"READY=1\nSTATUS=warm \xe2\x82\xac\nWATCHDOG_USEC=300000\nMAINPID=12\n",
+            b"STOPPING=1\nBARRIER=1\nWATCHDOG=trigger\0",
+            b"STATUS=\xf0\x9f\xa6\x80\nEXTEND_TIMEOUT_USEC=18446744073709551615",
+        ];
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below as u64) as usize
+        };
+        let mut garbage = 0;
+        for round in 0..50_000 {
+            let mut bytes = seeds[round % seeds.len()].to_vec();
+            for _ in 0..=random(4) {
+                let at = random(bytes.len());
+                match random(4) {
+                    0 => bytes[at] = random(256) as u8,
+                    1 => bytes[at] ^= 1 << random(8),
+                    2 => bytes.truncate(at + 1),
+                    _ => bytes.extend_from_within(at..),
+                }
+            }
+            match Note::parse(&bytes) {
+                Ok(note) => {
+                    let status = note.status.unwrap_or_default();
+                    assert!(status.len() <= Note::STATUS_BYTES_MAX && !status.chars().any(char::is_control));
+                }
+                Err(_) => garbage += 1,
+            }
+        }
+        assert!((100..25_000).contains(&garbage), "{garbage}");
+    }
 }

@@ -6,6 +6,7 @@ mod origin;
 mod service;
 mod signal;
 mod socket;
+mod socket_check;
 mod template;
 
 pub use check::{Facts, check};

@@ -26,6 +26,8 @@ pub struct ServiceSpec {
     pub backoff_base_ns: Nanos,
     /// From the stop signal to SIGKILL.
     pub stop_timeout_ns: Nanos,
+    /// Whether that was given: PID 1 has another default.
+    pub stop_timeout_given: bool,
     /// What asks a worker to stop.
     pub stop_signal: Signal,
     /// Workers must say WATCHDOG=1 in time.
@@ -203,6 +205,7 @@ impl Default for ServiceSpec {
             start_timeout_ns: 90 * SECOND,
             backoff_base_ns: SECOND,
             stop_timeout_ns: 90 * SECOND,
+            stop_timeout_given: false,
             stop_signal: Signal::TERM,
             watchdog_ns: None,
             max_unacked: None,

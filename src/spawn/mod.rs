@@ -1,1 +1,138 @@
-//! (room)
+//! The mechanism that turns one decision of the supervisor into one running worker. It receives the plan, the open
+//! sockets and a [`Copy`]; it hands back a pid, or a [`SpawnError`] with stage and errno in the same call, so that a
+//! worker that could not be started is never seen to "die". Everything that allocates or looks up happens before the
+//! clone (recipe.rs); the child only makes raw system calls (clone.rs, the room's `unsafe`). It never decides when.
+
+mod clone;
+mod envfile;
+mod environment;
+mod error;
+mod fill;
+mod identity;
+mod lookup;
+mod recipe;
+#[cfg(test)]
+mod tests;
+
+pub use error::{SpawnError, Stage};
+
+use crate::plan::{Plan, ServiceId, ServiceSpec, SocketId};
+use crate::sockets::{SocketFacts, Sockets};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::ffi::OsString;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// What is the same for every worker of this prebind; made once at the start.
+#[derive(Clone, Debug, Default)]
+pub struct Base {
+    /// prebind's own environment, as it was at the start.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The logical start directory: `$PWD` where it names the same directory, else getcwd(2).
+    pub start_dir: PathBuf,
+    /// prebind's own binary: what the demonstration runs.
+    pub own_path: PathBuf,
+    /// prebind's own RLIMIT_NOFILE, soft and hard, before [`raise_nofile`]; given back to workers.
+    pub nofile: Option<(u64, u64)>,
+    /// EINHORN_SOCK_PATH.
+    pub control_path: Option<PathBuf>,
+    /// NOTIFY_SOCKET for workers.
+    pub notify_address: Option<OsString>,
+    /// prebind's own pid: EINHORN_MASTER_PID.
+    pub master_pid: i32,
+    /// Workers get /dev/null as descriptor 0 (prebind's own is a terminal).
+    pub stdin_null: bool,
+}
+
+impl Base {
+    /// Environment, start directory, binary and pid of this process; the rest is left at "none".
+    pub fn of_this_process() -> std::io::Result<Base> {
+        Ok(Base {
+            environment: std::env::vars_os().collect(),
+            start_dir: logical_directory()?,
+            own_path: std::env::current_exe()?,
+            master_pid: std::process::id().cast_signed(),
+            ..Base::default()
+        })
+    }
+}
+
+/// `$PWD` where it names the current directory: a release that is reached through a symbolic link keeps its name, and
+/// a link that was pointed elsewhere is followed at the next launch.
+fn logical_directory() -> std::io::Result<PathBuf> {
+    let physical = std::env::current_dir()?;
+    let Some(logical) = std::env::var_os("PWD").map(PathBuf::from).filter(|path| path.is_absolute()) else {
+        return Ok(physical);
+    };
+    let node = |path: &PathBuf| std::fs::metadata(path).map(|data| (data.dev(), data.ino())).ok();
+    let same = node(&logical).is_some_and(|id| node(&physical) == Some(id));
+    Ok(if same { logical } else { physical })
+}
+
+/// Raises prebind's own soft limit of open files to the hard one. Returns the original, soft and hard, where that
+/// changed anything; it is what [`Base::nofile`] gives back to workers.
+pub fn raise_nofile() -> Option<(u64, u64)> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    if soft == hard {
+        return None;
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok()?;
+    Some((soft, hard))
+}
+
+/// The user and group that a service's workers change to, if they do.
+pub fn worker_ids(service: &ServiceSpec) -> Result<Option<(u32, u32)>, SpawnError> {
+    let identity = identity::look_up(service.user.as_deref(), service.group.as_deref())?;
+    Ok(identity.change.and_then(|change| Some((change.uid?, change.gid))))
+}
+
+/// One worker to launch.
+#[derive(Clone, Copy, Debug)]
+pub struct Copy<'a> {
+    /// Of which service.
+    pub service: ServiceId,
+    /// Its place: PREBIND_SLOT, `{SLOT}`.
+    pub slot: u32,
+    /// The code's version: PREBIND_GENERATION.
+    pub generation: u32,
+    /// EINHORN_CHILD_INDEX.
+    pub index: u32,
+    /// `-g`: the worker's end of a connection to the control socket; placed right after its sockets.
+    pub control_fd: Option<BorrowedFd<'a>>,
+    /// The terminal whose foreground process group the worker becomes. It then keeps descriptor 0.
+    pub terminal: Option<BorrowedFd<'a>>,
+}
+
+/// A worker that runs: its program was executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launched {
+    /// Its process, a direct child, leader of its own process group.
+    pub pid: i32,
+    /// What could not be honoured and did not stop the launch, one line each: lines of an environment file.
+    pub remarks: Vec<String>,
+}
+
+/// A socket as a worker gets it: the n-th of these becomes descriptor 3 + n.
+#[derive(Clone, Copy, Debug)]
+struct Given<'a> {
+    id: SocketId,
+    fd: BorrowedFd<'a>,
+    facts: &'a SocketFacts,
+}
+
+/// Launches one worker. Returns when its program was executed, or when that failed: then nothing is left of it.
+pub fn launch(base: &Base, plan: &Plan, sockets: &Sockets, copy: &Copy) -> Result<Launched, SpawnError> {
+    let service = plan.service(copy.service);
+    let given: Vec<Given> =
+        service.sockets.iter().map(|&id| Given { id, fd: sockets.fd(id), facts: sockets.facts(id) }).collect();
+    launch_with(base, service, &given, copy)
+}
+
+fn launch_with(base: &Base, service: &ServiceSpec, given: &[Given], copy: &Copy) -> Result<Launched, SpawnError> {
+    let mut recipe = recipe::Recipe::new(base, service, given, copy)?;
+    match clone::run(&mut recipe.steps) {
+        Ok(pid) => Ok(Launched { pid, remarks: recipe.remarks }),
+        Err(failure) => Err(recipe.explain(service, failure)),
+    }
+}

@@ -1,44 +1,210 @@
-//! The state machine. (Specification to come.)
+//! The supervisor: every decision, no resource. Receives events with the time as an argument, hands out actions; it
+//! never reads a clock, knows no pid and makes no system call. [`Supervisor::step`] takes one event; time passes by
+//! [`Event::Tick`], needed no later than [`Supervisor::next_deadline`]; a tick that comes too early is harmless.
+//!
+//! # Specification
+//!
+//! A *slot* (0..number-1) of a service has at most one *holder*: a worker that is starting or ready. While workers are
+//! restarted one by one, one slot at a time also has a *successor*. Workers that are on the way out hold no slot: the
+//! next one may start while they end. An empty slot is *due* (filled as soon as fewer than `max_unacked` workers are
+//! starting), *waiting* (back-off), or *over* (its worker ended and `--restart` says so).
+//!
+//! | worker | event | becomes |
+//! |---|---|---|
+//! | starting | READY=1, ack (modes auto, manual, notify) | ready |
+//! | starting | its time passed (auto: 1 s; `-m SECONDS`) and it holds a socket, or its service has none | ready |
+//! | starting | its time passed and it holds no socket | starting for ever: only READY=1 helps (auto); does not count as unacked |
+//! | starting | `--start-timeout` (manual, notify), or EXTEND_TIMEOUT_USEC before it | told to stop; slot: back-off |
+//! | ready | WATCHDOG=1 not in time, WATCHDOG=trigger | ABRT, stopping; slot: as if it had died |
+//! | starting, ready | STOPPING=1 unasked | stopping (told after `-t`); slot: as if it had died |
+//! | starting, ready | scaled away, replaced, stop | told to stop: the stop signal to the main process alone |
+//! | stopping | `-t` passed, or EXTEND_TIMEOUT_USEC before it | SIGKILL to the group |
+//! | any alive | main process ended, group empty | gone |
+//! | any alive | main process ended, others of its group live | lingering: stop signal to the group, SIGKILL after `-t` |
+//! | lingering | nothing left of the group | gone |
+//!
+//! When a holder fails, its slot is due at once if the worker had been ready and the slot was not replaced more than
+//! 5 times in 10 s; else it waits `-s` x 1.5^deaths, at most 30 s. Deaths are forgotten after 10 s of being ready.
+//! A successor that fails is tried again after the same back-off, 3 times in all; then the restart halts and the old
+//! workers serve on. If the old holder dies meanwhile, the successor holds the slot.
+//!
+//! Stopping is final: nothing is spawned, every request is answered, and the end comes when no child is left.
 
 mod event;
+mod limits;
+pub mod planted;
+mod request;
+mod rollout;
+mod service;
+mod slot;
 mod status;
+mod stop;
+mod worker;
 
 pub use event::{Action, AskId, ChildId, Command, Ended, Event, SpawnFailure, Start, Told, Upward};
 pub use status::{Answer, Happening, HowReady, Next, Phase, ServiceStatus, Status, Who, WorkerStatus};
 
 use crate::exit::Exit;
-use crate::plan::{Nanos, Plan};
+use crate::plan::{Nanos, Plan, ServiceId};
+use service::Service;
+use std::collections::BTreeMap;
+use worker::{State, Worker, soonest};
 
-/// What the manager above us asked for.
+/// What the manager above us wants.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Above {
-    /// Its WATCHDOG_USEC in nanoseconds, if it watches us.
+    /// There is one: it is told READY=1 and so on.
+    pub present: bool,
+    /// Its WATCHDOG_USEC in nanoseconds, if it watches us: pinged at half of it.
     pub watchdog_ns: Option<Nanos>,
 }
 
 /// Decides everything, does nothing.
 #[derive(Debug)]
-pub struct Supervisor {}
+pub struct Supervisor {
+    services: Vec<Service>,
+    children: BTreeMap<ChildId, Worker>,
+    next_child: u32,
+    /// Set once, by whatever ends it all.
+    stopping: Option<stop::Stop>,
+    all_were_ready: bool,
+    above: Above,
+    /// When the manager above us is told WATCHDOG=1 next.
+    ping_at: Option<Nanos>,
+    /// The last STATUS= sent upward.
+    told_status: String,
+    ended: Option<Exit>,
+}
 
 impl Supervisor {
     /// For a checked plan. Nothing starts before the first `step`.
     pub fn new(plan: &Plan, above: Above) -> Supervisor {
-        let _ = (plan, above);
-        unimplemented!()
+        let services = (0..plan.services.len()).map(|n| Service::new(ServiceId(n as u16), &plan.services[n]));
+        Supervisor {
+            services: services.collect(),
+            children: BTreeMap::new(),
+            next_child: 0,
+            stopping: None,
+            all_were_ready: false,
+            above,
+            ping_at: None,
+            told_status: String::new(),
+            ended: None,
+        }
     }
 
     /// Takes one event at `now` and appends what is to be done.
     pub fn step(&mut self, now: Nanos, event: Event, out: &mut Vec<Action>) {
-        let _ = (now, event, out);
+        match event {
+            Event::Spawned(child) => {
+                let started = self.children.get(&child).map(|worker| worker.who(child));
+                out.extend(started.map(|who| Action::Report(Happening::Started(who))));
+            }
+            Event::SpawnFailed(child, failure) => self.spawn_failed(now, child, failure, out),
+            Event::Exited { child, how, group_left, foreground } => {
+                self.exited(now, child, how, group_left, foreground, out);
+            }
+            Event::GroupGone(child) => self.gone(child, out),
+            Event::HoldsSockets(child, holds) => self.sockets_seen(now, child, holds, out),
+            Event::Said(child, note) => self.said(now, child, &note, out),
+            Event::Acked(child) => self.acked(now, child, HowReady::Acked, out),
+            Event::Told(told) => self.told(now, told, out),
+            Event::Asked(ask, command) => self.asked(now, ask, command, out),
+            Event::Tick => self.tick(now, out),
+        }
+        self.settle(now, out);
+        self.check_limits();
     }
 
     /// When `Event::Tick` is next needed; `None`: not before something else happens.
     pub fn next_deadline(&self) -> Option<Nanos> {
-        None
+        let workers = self.children.values().filter_map(Worker::deadline).min();
+        let services = self.services.iter().filter_map(|service| self.service_deadline(service)).min();
+        soonest(self.ping_at, soonest(workers, services))
     }
 
     /// Set once everything is over.
     pub fn ended(&self) -> Option<Exit> {
-        None
+        self.ended
+    }
+
+    /// What follows from any event: slots are filled, restarts go on, the end is noticed, the manager above is told.
+    fn settle(&mut self, now: Nanos, out: &mut Vec<Action>) {
+        if self.ended.is_some() {
+            return;
+        }
+        for n in 0..self.services.len() {
+            self.advance_rollout(now, n, out);
+            self.fill(now, n, out);
+        }
+        self.notice_all_ready(now, out);
+        self.notice_end(now, out);
+        self.tell_status(out);
+    }
+
+    /// Everything whose time has come.
+    fn tick(&mut self, now: Nanos, out: &mut Vec<Action>) {
+        let due: Vec<ChildId> = self
+            .children
+            .iter()
+            .filter(|(_, worker)| worker.deadline().is_some_and(|deadline| deadline <= now))
+            .map(|(child, _)| *child)
+            .collect();
+        for child in due {
+            self.worker_deadline(now, child, out);
+        }
+        for service in &mut self.services {
+            service.end_waits(now);
+        }
+        if self.ping_at.is_some_and(|at| at <= now) {
+            out.push(Action::Upward(Upward::Watchdog));
+            self.ping_at = self.above.watchdog_ns.map(|interval| now + interval / 2);
+        }
+    }
+
+    fn service(&self, id: ServiceId) -> &Service {
+        &self.services[usize::from(id.0)]
+    }
+
+    fn service_mut(&mut self, id: ServiceId) -> &mut Service {
+        &mut self.services[usize::from(id.0)]
+    }
+
+    fn notice_all_ready(&mut self, now: Nanos, out: &mut Vec<Action>) {
+        if self.all_were_ready || self.stopping.is_some() || !self.services.iter().all(Service::is_ready) {
+            return;
+        }
+        self.all_were_ready = true;
+        out.push(Action::Report(Happening::AllReady));
+        out.push(Action::Upward(Upward::Ready));
+        self.ping_at = self.above.watchdog_ns.map(|interval| now + interval / 2);
+    }
+
+    fn tell_status(&mut self, out: &mut Vec<Action>) {
+        if !self.above.present || self.ended.is_some() {
+            return;
+        }
+        let status = self.status_line();
+        if status != self.told_status {
+            self.told_status.clone_from(&status);
+            out.push(Action::Upward(Upward::Status(status)));
+        }
+    }
+
+    /// A worker's own deadline is over.
+    fn worker_deadline(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        let Some(worker) = self.children.get(&child) else { return };
+        match worker.state {
+            State::Starting { ready_at, deadline, .. } => {
+                if ready_at.is_some_and(|at| at <= now) {
+                    self.time_has_come(now, child, out);
+                } else if deadline.is_some_and(|at| at <= now) {
+                    self.start_timed_out(now, child, out);
+                }
+            }
+            State::Ready { .. } => self.watchdog_missed(now, child, out),
+            State::Stopping { told, .. } => self.patience_over(now, child, told, out),
+            State::Lingering { .. } => self.look_again(now, child, out),
+        }
     }
 }

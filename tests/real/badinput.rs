@@ -15,7 +15,6 @@ fn usage_errors() {
         (vec!["-t", "soon", "--", "true"], vec!["soon"]),
         (vec!["--stop-signal", "TREM", "--", "true"], vec!["TREM", "TERM"]),
         (vec!["--restart", "sometimes", "--", "true"], vec!["sometimes"]),
-        (vec!["--limit", "nofiles=3", "--", "true"], vec!["nofiles", "nofile"]),
         (vec!["-b", "80", "--"], vec!["command"]),
         (vec!["-e", "K=V", "--", "true"], vec!["K=V", "--env"]),
         (vec!["-l", "8080", "--", "true"], vec!["-b 8080"]),
@@ -107,7 +106,7 @@ fn no_such_user_or_group() {
     for options in [
         &["--user", "no-such-user"][..],
         &["--group", "no-such-group"],
-        &["-b", "@prebind-real-x,user=no-such-user"],
+        &["-b", "/tmp/prebind-real-x,user=no-such-user"],
         &["-b", "/tmp/prebind-real-x,group=no-such-group"],
     ] {
         let finished = Setup::new(options).and(&["--", "true"]).finish();

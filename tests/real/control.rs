@@ -336,7 +336,10 @@ os.setgid(65534); os.setuid(65534)
 s = socket.socket(socket.AF_UNIX)
 try:
     s.connect(sys.argv[1])
-    s.sendall(b'{\"command\":\"stop\",\"id\":1}\\n')
+    try:
+        s.sendall(b'{\"command\":\"stop\",\"id\":1}\\n')
+    except BrokenPipeError:
+        pass # refused before it was read
     print(s.recv(4096).decode())
 except OSError as error:
     print(error)

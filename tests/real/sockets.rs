@@ -303,21 +303,6 @@ fn one_backlog_for_all_by_dash_l() {
 }
 
 #[test]
-fn slots_have_a_socket_each() {
-    let mut prebind = Setup::probe(&["-b", "web=127.0.0.1:0,slots", "-n", "2"], &[]).start();
-    prebind.wait_ready();
-    let sockets: Vec<String> = prebind
-        .worker_pids()
-        .iter()
-        .map(|pid| std::fs::read_link(format!("/proc/{pid}/fd/3")).expect("fd 3").display().to_string())
-        .collect();
-    assert_eq!(sockets.len(), 2);
-    assert_ne!(sockets[0], sockets[1]);
-    assert_eq!(probe::fd(&prebind.probe("web"), 3)["reuseport"], 1);
-    prebind.stop();
-}
-
-#[test]
 fn mode_and_owner_of_a_path() {
     let dir = TempDir::new();
     let path = dir.join("web.sock");

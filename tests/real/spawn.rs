@@ -244,7 +244,10 @@ fn its_own_process_group_and_clean_signals() {
     assert_eq!(answer["pgid"], answer["pid"]);
     assert_eq!(answer["ppid"], prebind.pid());
     for field in ["SigBlk", "SigIgn", "SigCgt"] {
-        assert_eq!(answer["status"][field], "0000000000000000", "{field}");
+        let text = answer["status"][field].as_str().expect("a mask");
+        // 32 and 33 belong to the probe's own C library.
+        let mask = u64::from_str_radix(text, 16).expect("hexadecimal") & !(0b11 << 31);
+        assert_eq!(mask, 0, "{field}");
     }
     prebind.stop();
 }

@@ -9,6 +9,11 @@ use std::os::fd::AsRawFd;
 fn terminal() -> (File, File, impl FnMut() -> std::io::Result<()> + Send + Sync + 'static) {
     let pty = nix::pty::openpty(None, None).expect("openpty");
     let number = pty.slave.as_raw_fd();
+    // Or prebind would hold the line open itself.
+    for end in [&pty.master, &pty.slave] {
+        let close = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
+        nix::fcntl::fcntl(end, close).expect("close-on-exec");
+    }
     let hook = move || unsafe {
         if libc::setsid() < 0 || libc::ioctl(number, libc::TIOCSCTTY, 0) < 0 || libc::dup2(number, 0) < 0 {
             return Err(std::io::Error::last_os_error());

@@ -29,9 +29,16 @@ pub(crate) fn exchange_unix(stream: UnixStream, path: &str) -> io::Result<String
 }
 
 fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<String> {
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    // In one piece: on a seqpacket socket every write is a message.
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut reply = Vec::new();
-    stream.read_to_end(&mut reply)?;
+    let mut chunk = vec![0; 1 << 16];
+    loop {
+        match stream.read(&mut chunk)? {
+            0 => break,
+            length => reply.extend_from_slice(&chunk[..length]),
+        }
+    }
     let reply = String::from_utf8_lossy(&reply).into_owned();
     let (head, body) = reply.split_once("\r\n\r\n").ok_or_else(|| io::Error::other(format!("no answer: {reply:?}")))?;
     if !head.starts_with("HTTP/1.1 200") && !head.starts_with("HTTP/1.0 200") {

@@ -1,0 +1,71 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_prebindctl_global_optspecs
+    string join \n d/socket-path= c/command-name= json generate= h/help V/version
+end
+
+function __fish_prebindctl_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_prebindctl_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_prebindctl_using_subcommand
+    set -l cmd (__fish_prebindctl_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -l generate -d 'Print one of man, completions-bash, completions-zsh, completions-fish' -r -f -a "man\t''
+completions-bash\t''
+completions-zsh\t''
+completions-fish\t''"
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -s V -l version -d 'Print version'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "status" -d 'Show the sockets, the services and their workers'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "ready" -d 'Exit with 0 when every service has as many ready workers as asked for, else with 1'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "scale" -d 'Run another number of workers'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "restart" -d 'Replace the workers one by one: the new one is ready before the old one is told to stop'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "signal" -d 'Send a signal to the main process of every worker'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "stop" -d 'Stop every worker, then prebind'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "events" -d 'Print what happens as it happens, one line of JSON each'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand status" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand status" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand status" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand status" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand ready" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand ready" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand ready" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand ready" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand scale" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand scale" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand scale" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand scale" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand restart" -l slot -d 'Only the worker of that slot' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand restart" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand restart" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand restart" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand restart" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand signal" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand signal" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand signal" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand signal" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand stop" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand stop" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand stop" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand stop" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand events" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand events" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand events" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand events" -s h -l help -d 'Print help'

@@ -1,0 +1,178 @@
+#compdef prebindctl
+
+autoload -U is-at-least
+
+_prebindctl() {
+    typeset -A opt_args
+    typeset -a _arguments_options
+    local ret=1
+
+    if is-at-least 5.2; then
+        _arguments_options=(-s -S -C)
+    else
+        _arguments_options=(-s -C)
+    fi
+
+    local context curcontext="$curcontext" state line
+    _arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--generate=[Print one of man, completions-bash, completions-zsh, completions-fish]:WHAT:(man completions-bash completions-zsh completions-fish)' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'-V[Print version]' \
+'--version[Print version]' \
+":: :_prebindctl_commands" \
+"*::: :->prebindctl" \
+&& ret=0
+    case $state in
+    (prebindctl)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:prebindctl-command-$line[1]:"
+        case $line[1] in
+            (status)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(ready)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(scale)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::service -- Which service; all of them (scale\: the only one) without:_default' \
+':number -- So many:_default' \
+&& ret=0
+;;
+(restart)
+_arguments "${_arguments_options[@]}" : \
+'--slot=[Only the worker of that slot]:N:_default' \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::service -- Which service; all of them (scale\: the only one) without:_default' \
+&& ret=0
+;;
+(signal)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::service -- Which service; all of them (scale\: the only one) without:_default' \
+':signal -- Its name, with or without SIG, or its number:_default' \
+&& ret=0
+;;
+(stop)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(events)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+}
+
+(( $+functions[_prebindctl_commands] )) ||
+_prebindctl_commands() {
+    local commands; commands=(
+'status:Show the sockets, the services and their workers' \
+'ready:Exit with 0 when every service has as many ready workers as asked for, else with 1' \
+'scale:Run another number of workers' \
+'restart:Replace the workers one by one\: the new one is ready before the old one is told to stop' \
+'signal:Send a signal to the main process of every worker' \
+'stop:Stop every worker, then prebind' \
+'events:Print what happens as it happens, one line of JSON each' \
+    )
+    _describe -t commands 'prebindctl commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__events_commands] )) ||
+_prebindctl__subcmd__events_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl events commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__ready_commands] )) ||
+_prebindctl__subcmd__ready_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl ready commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__restart_commands] )) ||
+_prebindctl__subcmd__restart_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl restart commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__scale_commands] )) ||
+_prebindctl__subcmd__scale_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl scale commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__signal_commands] )) ||
+_prebindctl__subcmd__signal_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl signal commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__status_commands] )) ||
+_prebindctl__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl status commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__stop_commands] )) ||
+_prebindctl__subcmd__stop_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl stop commands' commands "$@"
+}
+
+if [ "$funcstack[1]" = "_prebindctl" ]; then
+    _prebindctl "$@"
+else
+    compdef _prebindctl prebindctl
+fi

@@ -1,0 +1,409 @@
+//! prebindctl: receives its arguments, asks a running prebind one thing, prints the answer and hands on the exit code.
+//! Help, man page and completions are printed from the one clap table here.
+
+mod table;
+
+use crate::control::client::{Answered, Client, ClientError, find};
+use crate::exit::Exit;
+use crate::plan::Signal;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde_json::{Map, Value, json};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a prebind that is alive may take to answer what it can answer at once.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What `--generate` prints.
+const GENERATED: [&str; 4] = ["man", "completions-bash", "completions-zsh", "completions-fish"];
+
+/// Runs prebindctl; `args` starts with the program's name.
+pub fn main(args: Vec<OsString>) -> Exit {
+    let mut out = io::stdout().lock();
+    let ended = match command_line().try_get_matches_from(args) {
+        Ok(matches) => match matches.get_one::<String>("generate") {
+            Some(what) => generate(what, &mut out),
+            None => ask(&matches, &mut out),
+        },
+        Err(error) => {
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            // Where even that cannot be printed, the exit code still says it.
+            let _ = error.print();
+            return exit;
+        }
+    };
+    match ended.and_then(|exit| out.flush().map(|()| exit)) {
+        Ok(exit) => exit,
+        // The reader has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(error) => complain(&format!("cannot write to the standard output: {error}"), Exit::System),
+    }
+}
+
+/// The one table of prebindctl's command line.
+pub fn command_line() -> Command {
+    let service =
+        || Arg::new("service").value_name("SERVICE").help("Which service; all of them (scale: the only one) without");
+    Command::new("prebindctl")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Asks a running prebind for its state, and tells it what to do")
+        .override_usage("prebindctl [OPTIONS] COMMAND [ARG]...")
+        .after_help(AFTER_HELP)
+        .arg_required_else_help(true)
+        .subcommand_value_name("COMMAND")
+        .disable_help_subcommand(true)
+        .args([
+            Arg::new("socket-path")
+                .short('d')
+                .long("socket-path")
+                .value_name("PATH")
+                .value_parser(value_parser!(PathBuf))
+                .value_hint(clap::ValueHint::FilePath)
+                .global(true)
+                .help("The control socket of the prebind to ask"),
+            Arg::new("command-name")
+                .short('c')
+                .long("command-name")
+                .value_name("NAME")
+                .conflicts_with("socket-path")
+                .global(true)
+                .help("The prebind of that name; without -c and -d: the only one that runs"),
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .global(true)
+                .help("Print the answer as one line of JSON"),
+            Arg::new("generate")
+                .long("generate")
+                .value_name("WHAT")
+                .value_parser(GENERATED)
+                .exclusive(true)
+                .hide_possible_values(true)
+                .help("Print one of man, completions-bash, completions-zsh, completions-fish"),
+        ])
+        .subcommands([
+            Command::new("status").about("Show the sockets, the services and their workers"),
+            Command::new("ready")
+                .about("Exit with 0 when every service has as many ready workers as asked for, else with 1"),
+            Command::new("scale").about("Run another number of workers").allow_missing_positional(true).args([
+                service(),
+                Arg::new("number").value_name("N").required(true).value_parser(value_parser!(u32)).help("So many"),
+            ]),
+            Command::new("restart")
+                .about("Replace the workers one by one: the new one is ready before the old one is told to stop")
+                .args([
+                    service(),
+                    Arg::new("slot")
+                        .long("slot")
+                        .value_name("N")
+                        .value_parser(value_parser!(u32))
+                        .help("Only the worker of that slot"),
+                ]),
+            Command::new("signal")
+                .about("Send a signal to the main process of every worker")
+                .allow_missing_positional(true)
+                .args([
+                    service(),
+                    Arg::new("signal")
+                        .value_name("SIG")
+                        .required(true)
+                        .value_parser(|text: &str| text.parse::<Signal>())
+                        .help("Its name, with or without SIG, or its number"),
+                ]),
+            Command::new("stop").about("Stop every worker, then prebind"),
+            Command::new("events").about("Print what happens as it happens, one line of JSON each"),
+        ])
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0, done, or the answer is yes; 1, the answer is no; 2, the command line is wrong; 111, nobody is there.";
+
+fn ask(matches: &ArgMatches, out: &mut impl Write) -> io::Result<Exit> {
+    let Some((command, options)) = matches.subcommand() else {
+        return Ok(complain(
+            "a command is missing: status, ready, scale, restart, signal, stop or events",
+            Exit::Usage,
+        ));
+    };
+    match converse(command, options, out) {
+        Ok(exit) => exit,
+        Err(error @ ClientError::Several(_)) => Ok(complain(&error.to_string(), Exit::Usage)),
+        Err(error) => Ok(complain(&error.to_string(), Exit::System)),
+    }
+}
+
+fn converse(command: &str, options: &ArgMatches, out: &mut impl Write) -> Result<io::Result<Exit>, ClientError> {
+    let path = options.get_one::<PathBuf>("socket-path").cloned();
+    let name = options.get_one::<String>("command-name").map(String::as_str);
+    let path = find(path, name, &|name| std::env::var_os(name))?;
+    // These end when what they ask for has happened.
+    let patience = if matches!(command, "restart" | "stop" | "events") { None } else { Some(PATIENCE) };
+    let mut client = Client::connect(&path, patience)?;
+    client.ask(&request(command, options))?;
+    if command == "events" {
+        return events(&mut client, out);
+    }
+    let reply = client.reply()?;
+    let exit = if reply.ok { Exit::Done } else { Exit::Failed };
+    Ok(show(command, &reply, options.get_flag("json"), out).map(|()| exit))
+}
+
+fn request(command: &str, matches: &ArgMatches) -> Value {
+    let mut options = Map::new();
+    let has = |name: &str| matches.try_contains_id(name).unwrap_or(false);
+    if has("service")
+        && let Some(service) = matches.get_one::<String>("service")
+    {
+        options.insert("service".into(), service.as_str().into());
+    }
+    for name in ["number", "slot"] {
+        if has(name)
+            && let Some(number) = matches.get_one::<u32>(name)
+        {
+            options.insert(name.into(), (*number).into());
+        }
+    }
+    if has("signal")
+        && let Some(signal) = matches.get_one::<Signal>("signal")
+    {
+        options.insert("signal".into(), signal.to_string().into());
+    }
+    json!({ "command": command, "id": 1, "options": options })
+}
+
+fn show(command: &str, reply: &Answered, as_json: bool, out: &mut impl Write) -> io::Result<()> {
+    match &reply.data {
+        Some(data) if as_json && reply.ok => writeln!(out, "{data}"),
+        _ if as_json => writeln!(out, "{}", json!({ "ok": reply.ok, "message": reply.message })),
+        Some(data) if command == "status" && reply.ok => out.write_all(table::status(data, width()).as_bytes()),
+        // No is an answer for `ready`; for the others it is a failure.
+        _ if reply.ok || command == "ready" => writeln!(out, "{}", table::plain(&reply.message)),
+        _ => {
+            complain(&table::plain(&reply.message), Exit::Failed);
+            Ok(())
+        }
+    }
+}
+
+fn events(client: &mut Client, out: &mut impl Write) -> Result<io::Result<Exit>, ClientError> {
+    while let Some(reply) = client.next_reply()? {
+        if !reply.ok {
+            return Ok(Ok(complain(&table::plain(&reply.message), Exit::Failed)));
+        }
+        if let Some(event) = reply.data
+            && let Err(error) = writeln!(out, "{event}").and_then(|()| out.flush())
+        {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok(Exit::Done))
+}
+
+/// The table is never wider than 100 columns: a wider line is not read.
+fn width() -> usize {
+    let width = terminal_size::terminal_size_of(io::stdout()).map_or(80, |(width, _)| usize::from(width.0));
+    width.clamp(40, 100)
+}
+
+/// One line on stderr.
+fn complain(message: &str, exit: Exit) -> Exit {
+    // With stderr closed the exit code still says it.
+    let _ = writeln!(io::stderr(), "prebindctl: {message}");
+    exit
+}
+
+fn generate(what: &str, out: &mut impl Write) -> io::Result<Exit> {
+    out.write_all(&generated(what)?)?;
+    Ok(Exit::Done)
+}
+
+/// The man page or completions, from the table.
+fn generated(what: &str) -> io::Result<Vec<u8>> {
+    use clap_complete::{Shell, generate};
+    let mut text = Vec::new();
+    let shell = match what {
+        "completions-bash" => Shell::Bash,
+        "completions-zsh" => Shell::Zsh,
+        "completions-fish" => Shell::Fish,
+        _ => {
+            man(&mut text)?;
+            return Ok(text);
+        }
+    };
+    generate(shell, &mut command_line(), "prebindctl", &mut text);
+    Ok(text)
+}
+
+/// clap's page, with what every command takes in the place of pages of their own.
+fn man(out: &mut Vec<u8>) -> io::Result<()> {
+    let mut table = command_line();
+    table.build();
+    let page = clap_mangen::Man::new(table.clone()).date("").manual("prebind");
+    page.render_title(out)?;
+    page.render_name_section(out)?;
+    page.render_synopsis_section(out)?;
+    page.render_description_section(out)?;
+    writeln!(out, ".SH COMMANDS")?;
+    for command in table.get_subcommands() {
+        let own = command.get_arguments().filter(|arg| !arg.is_global_set() && arg.get_id() != "help");
+        let words: String = own.map(|arg| format!(" {}", word(arg))).collect();
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        writeln!(out, ".TP\n\\fB{}\\fR{words}\n{about}.", command.get_name())?;
+    }
+    page.render_options_section(out)?;
+    out.write_all(MAN_END.as_bytes())
+}
+
+/// An argument as the man page writes it.
+fn word(arg: &Arg) -> String {
+    let value = arg.get_value_names().and_then(<[_]>::first).map(ToString::to_string).unwrap_or_default();
+    match (arg.get_long(), arg.is_required_set()) {
+        (Some(long), _) => format!("[\\fB\\-\\-{}\\fR \\fI{value}\\fR]", long.replace('-', "\\-")),
+        (None, true) => format!("\\fI{value}\\fR"),
+        (None, false) => format!("[\\fI{value}\\fR]"),
+    }
+}
+
+/// The sections that clap has no place for.
+const MAN_END: &str = "\
+.SH FILES
+.TP
+\\fI/run/prebind/NAME.sock\\fR, \\fI$XDG_RUNTIME_DIR/prebind/NAME.sock\\fR, \\fI$TMPDIR/prebind\\-UID/NAME.sock\\fR
+The control socket of the prebind called NAME (its \\fB\\-c\\fR, else the base name of its command). The first is root's.
+.SH EXIT STATUS
+.TP
+0
+Done, or the answer is yes.
+.TP
+1
+The answer is no, or prebind refused.
+.TP
+2
+The command line is wrong, or it does not tell which of several prebinds is meant.
+.TP
+111
+Nobody is there, or no answer came.
+.SH SEE ALSO
+\\fBprebind\\fR(1)
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &str) -> Result<Value, clap::error::ErrorKind> {
+        let matches = command_line().try_get_matches_from(words.split(' ')).map_err(|error| error.kind())?;
+        let (command, options) = matches.subcommand().expect("a command");
+        Ok(request(command, options))
+    }
+
+    #[test]
+    fn the_table_is_sound() {
+        command_line().debug_assert();
+    }
+
+    #[test]
+    fn words_become_requests() {
+        for (words, command, options) in [
+            ("prebindctl status", "status", json!({})),
+            ("prebindctl -d /x ready --json", "ready", json!({})),
+            ("prebindctl ready -c web", "ready", json!({})),
+            ("prebindctl scale 4", "scale", json!({"number": 4})),
+            ("prebindctl scale web 4", "scale", json!({"service": "web", "number": 4})),
+            ("prebindctl restart", "restart", json!({})),
+            ("prebindctl restart web --slot 0", "restart", json!({"service": "web", "slot": 0})),
+            ("prebindctl signal SIGusr1", "signal", json!({"signal": "USR1"})),
+            ("prebindctl signal web 10", "signal", json!({"service": "web", "signal": "USR1"})),
+            ("prebindctl stop", "stop", json!({})),
+            ("prebindctl events", "events", json!({})),
+        ] {
+            let wanted = json!({"command": command, "id": 1, "options": options});
+            assert_eq!(parsed(words).as_ref(), Ok(&wanted), "{words}");
+            let line = crate::control::wire::encode(&wanted);
+            crate::control::wire::parse(line.trim_end().as_bytes()).expect(words);
+        }
+    }
+
+    #[test]
+    fn wrong_words_are_usage_errors() {
+        for words in [
+            "prebindctl",
+            "prebindctl --json",
+            "prebindctl statsu",
+            "prebindctl scale",
+            "prebindctl scale four",
+            "prebindctl signal TREM",
+            "prebindctl restart --slot x",
+            "prebindctl -c a -d b status",
+            "prebindctl --generate poem",
+        ] {
+            let exit = main(words.split(' ').map(OsString::from).collect());
+            assert_eq!(exit, Exit::Usage, "{words}");
+        }
+    }
+
+    /// Runs prebindctl against a socket that gives these replies; what it prints, and how it ends.
+    fn played(words: &str, replies: &[Value]) -> (String, Exit) {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("prebind-ctl-{}-{count}.sock", std::process::id()));
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("bind");
+        let text: String = replies.iter().map(crate::control::wire::encode).collect();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accept");
+            stream.write_all(text.as_bytes()).expect("write");
+            let mut request = String::new();
+            io::BufRead::read_line(&mut io::BufReader::new(stream), &mut request).expect("read");
+            request
+        });
+        let mut words: Vec<&str> = words.split(' ').collect();
+        let path_text = path.to_str().expect("path").to_owned();
+        words.splice(0..0, ["prebindctl", "-d", &path_text]);
+        let matches = command_line().try_get_matches_from(words).expect("words");
+        let mut out = Vec::new();
+        let exit = ask(&matches, &mut out).expect("writes");
+        crate::control::wire::parse(server.join().expect("server").trim_end().as_bytes()).expect("a request");
+        std::fs::remove_file(path).expect("remove");
+        (String::from_utf8(out).expect("text"), exit)
+    }
+
+    #[test]
+    fn answers_are_shown_and_decide_the_exit_code() {
+        let done = json!({"ok": true, "message": "50 %\u{1b} done"});
+        let no = json!({"ok": false, "message": "web: 1 of 2"});
+        let status = json!({"ok": true, "message": "m", "data": {"pid": 7}});
+        let event = json!({"ok": true, "message": "m", "wait": true, "data": {"event": "x"}});
+        let subscribed = json!({"ok": true, "message": "subscribed", "wait": true});
+        for (words, replies, printed, exit) in [
+            ("status", vec![&status], "prebind ?, pid 7, ?, up -\n", Exit::Done),
+            ("status --json", vec![&status], "{\"pid\":7}\n", Exit::Done),
+            ("status", vec![&no], "", Exit::Failed),
+            ("ready", vec![&done], "50 %  done\n", Exit::Done),
+            ("ready", vec![&no], "web: 1 of 2\n", Exit::Failed),
+            ("ready --json", vec![&no], "{\"message\":\"web: 1 of 2\",\"ok\":false}\n", Exit::Failed),
+            ("scale 4", vec![&no], "", Exit::Failed),
+            ("stop", vec![&done], "50 %  done\n", Exit::Done),
+            ("stop", vec![], "", Exit::System),
+            ("events", vec![&subscribed, &event, &event], "{\"event\":\"x\"}\n{\"event\":\"x\"}\n", Exit::Done),
+            ("events", vec![&subscribed, &no], "", Exit::Failed),
+        ] {
+            let replies: Vec<Value> = replies.into_iter().cloned().collect();
+            assert_eq!(played(words, &replies), (printed.into(), exit), "{words}");
+        }
+    }
+
+    #[test]
+    fn printed_pages_are_the_committed_ones() {
+        for (what, committed) in [
+            ("man", include_str!("../../man/prebindctl.1")),
+            ("completions-bash", include_str!("../../man/completions/prebindctl.bash")),
+            ("completions-zsh", include_str!("../../man/completions/prebindctl.zsh")),
+            ("completions-fish", include_str!("../../man/completions/prebindctl.fish")),
+        ] {
+            let printed = String::from_utf8(generated(what).expect(what)).expect(what);
+            assert!(printed == committed, "{what} is old: print it anew with prebindctl --generate {what}");
+        }
+    }
+}

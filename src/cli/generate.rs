@@ -1,0 +1,27 @@
+//! The manual page and the completions, printed from the clap table.
+
+use crate::front::argv;
+use clap::Command;
+use clap_complete::Shell;
+
+/// What `prebind --generate WHAT` prints.
+pub fn prebind(what: &str) -> String {
+    generate(argv::table(), "prebind", what)
+}
+
+/// Prints one of them for a table.
+pub(super) fn generate(mut table: Command, name: &str, what: &str) -> String {
+    let mut out = Vec::new();
+    let shell = match what {
+        "completions-bash" => Shell::Bash,
+        "completions-zsh" => Shell::Zsh,
+        "completions-fish" => Shell::Fish,
+        _ => {
+            // Writing to memory does not fail.
+            let _ = clap_mangen::Man::new(table).render(&mut out);
+            return String::from_utf8_lossy(&out).into_owned();
+        }
+    };
+    clap_complete::generate(shell, &mut table, name, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}

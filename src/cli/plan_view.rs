@@ -1,0 +1,211 @@
+//! `--check`: a checked plan for people, and as JSON for machines.
+
+use crate::plan::{
+    AckMode, Command, ListenEnv, Nanos, Piece, Plan, Restart, SECOND, ServiceSpec, SocketRef, SocketSpec, Template,
+};
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// For people.
+pub(super) fn text(plan: &Plan) -> String {
+    let mut out = String::new();
+    for service in &plan.services {
+        let number = service.number.get();
+        let workers = if number == 1 { "worker" } else { "workers" };
+        let _ = writeln!(out, "service {}: {number} {workers}", service.name);
+        let _ = writeln!(out, "  command     {}", command(plan, service));
+        for (n, id) in service.sockets.iter().enumerate() {
+            let spec = plan.socket(*id);
+            let options = options(spec);
+            let gap = if options.is_empty() { "" } else { "  " };
+            let _ =
+                writeln!(out, "  fd {:<8} {} {} {}{gap}{options}", n + 3, spec.name, spec.kind_word(), spec.address);
+        }
+        for (key, value) in rows(service) {
+            let _ = writeln!(out, "  {key:<11} {value}");
+        }
+    }
+    out
+}
+
+/// For machines: stable names, spans in seconds.
+pub(super) fn json(plan: &Plan) -> Value {
+    let sockets: Vec<Value> = plan
+        .sockets
+        .iter()
+        .map(|spec| {
+            json!({
+                "name": spec.name,
+                "kind": spec.kind_word(),
+                "address": spec.address.to_string(),
+                "options": options(spec).split_whitespace().collect::<Vec<_>>(),
+                "origin": spec.origin.to_string(),
+            })
+        })
+        .collect();
+    let services: Vec<Value> = plan.services.iter().map(|service| service_json(plan, service)).collect();
+    json!({ "sockets": sockets, "services": services })
+}
+
+fn service_json(plan: &Plan, service: &ServiceSpec) -> Value {
+    let argv: Vec<String> = match &service.command {
+        Command::Demo => Vec::new(),
+        Command::Program(words) => words.iter().map(|word| template(plan, word)).collect(),
+    };
+    let sockets: Vec<&str> = service.sockets.iter().map(|id| plan.socket(*id).name.as_str()).collect();
+    let env: serde_json::Map<String, Value> =
+        service.env.iter().map(|(key, value)| (key.clone(), template(plan, value).into())).collect();
+    json!({
+        "name": service.name,
+        "command": argv,
+        "demonstration": service.command == Command::Demo,
+        "number": service.number.get(),
+        "sockets": sockets,
+        "listen_env": listen_env(service),
+        "ack_mode": ack_mode(service),
+        "min_ready_seconds": seconds(service.min_ready_ns),
+        "start_timeout_seconds": seconds(service.start_timeout_ns),
+        "back_off_seconds": seconds(service.backoff_base_ns),
+        "stop_timeout_seconds": seconds(service.stop_timeout_ns),
+        "stop_signal": service.stop_signal.to_string(),
+        "watchdog_seconds": service.watchdog_ns.map(seconds),
+        "max_unacked": service.max_unacked,
+        "max_upgrade_additional": service.max_upgrade_additional,
+        "restart": restart(service),
+        "user": service.user,
+        "group": service.group,
+        "chdir": service.chdir,
+        "umask": service.umask.map(|mask| format!("{mask:03o}")),
+        "env": env,
+        "env_files": service.env_files,
+        "drop_env": service.drop_env,
+        "nice": service.nice,
+        "limits": service.limits.iter().map(|limit| format!("{limit:?}")).collect::<Vec<_>>(),
+    })
+}
+
+/// The policy: only what decides, and what was set.
+fn rows(service: &ServiceSpec) -> Vec<(&'static str, String)> {
+    let mut rows = vec![
+        ("listen-env", listen_env(service).to_string()),
+        ("ready", ack_mode(service)),
+        ("restart", format!("{}, back-off from {} s", restart(service), seconds(service.backoff_base_ns))),
+        ("stop", format!("{}, SIGKILL after {} s", service.stop_signal, seconds(service.stop_timeout_ns))),
+    ];
+    rows.extend(service.watchdog_ns.map(|span| ("watchdog", format!("{} s", seconds(span)))));
+    rows.extend(service.user.clone().map(|user| ("user", user)));
+    rows.extend(service.group.clone().map(|group| ("group", group)));
+    rows.extend(service.chdir.as_ref().map(|path| ("directory", path.display().to_string())));
+    rows.extend(service.nice.map(|level| ("nice", level.to_string())));
+    rows
+}
+
+fn command(plan: &Plan, service: &ServiceSpec) -> String {
+    match &service.command {
+        Command::Demo => "(the embedded demonstration)".into(),
+        Command::Program(words) => {
+            let words: Vec<String> = words.iter().map(|word| template(plan, word)).collect();
+            words.join(" ")
+        }
+    }
+}
+
+/// A word with its placeholders, as they are written.
+fn template(plan: &Plan, word: &Template) -> String {
+    let name = |of: &SocketRef| match of {
+        SocketRef::At(id) => plan.socket(*id).name.clone(),
+        SocketRef::Named(name) => name.clone(),
+        SocketRef::Only => String::new(),
+    };
+    let pieces = word.0.iter().map(|piece| match piece {
+        Piece::Text(text) => text.to_string_lossy().into_owned(),
+        Piece::Slot => "{SLOT}".into(),
+        Piece::Socket(of) => format!("{{SOCKET:{}}}", name(of)),
+        Piece::Addr(of) => format!("{{ADDR:{}}}", name(of)),
+        Piece::Host(of) => format!("{{HOST:{}}}", name(of)),
+        Piece::Port(of) => format!("{{PORT:{}}}", name(of)),
+        Piece::Path(of) => format!("{{PATH:{}}}", name(of)),
+    });
+    pieces.collect()
+}
+
+fn listen_env(service: &ServiceSpec) -> &'static str {
+    match service.listen_env {
+        ListenEnv::Auto => "auto",
+        ListenEnv::Full => "full",
+        ListenEnv::NoPid => "no-pid",
+        ListenEnv::None => "none",
+    }
+}
+
+fn ack_mode(service: &ServiceSpec) -> String {
+    match service.ack {
+        AckMode::Auto => "auto".into(),
+        AckMode::After(span) => seconds(span).to_string(),
+        AckMode::Manual => "manual".into(),
+        AckMode::Notify => "notify".into(),
+    }
+}
+
+fn restart(service: &ServiceSpec) -> &'static str {
+    match service.restart {
+        Restart::Always => "always",
+        Restart::OnFailure => "on-failure",
+        Restart::No => "no",
+    }
+}
+
+fn seconds(span: Nanos) -> f64 {
+    span as f64 / SECOND as f64
+}
+
+/// The options of a socket that were given, in the words of the command line.
+fn options(spec: &SocketSpec) -> String {
+    let set = &spec.options;
+    let flags = [
+        ("so_reuseaddr", set.reuse_address),
+        ("o_nonblock", set.nonblock),
+        ("reuseport", set.reuse_port),
+        ("slots", set.slots),
+        ("v6only", set.v6only == Some(true)),
+        ("nodelay", set.nodelay),
+        ("keepalive", set.keepalive),
+        ("freebind", set.freebind),
+        ("transparent", set.transparent),
+        ("broadcast", set.broadcast),
+        ("passcred", set.pass_credentials),
+        ("passsec", set.pass_security),
+        ("pktinfo", set.pass_packet_info),
+    ];
+    let octal = |mode: Option<u32>| mode.map(|mode| format!("{mode:04o}"));
+    let number = |number: Option<u32>| number.map(|number| number.to_string());
+    let signed = |number: Option<i32>| number.map(|number| number.to_string());
+    let bytes = |number: Option<u64>| number.map(|number| number.to_string());
+    let values = [
+        ("backlog", number(set.backlog)),
+        ("mode", octal(set.mode)),
+        ("dirmode", octal(set.directory_mode)),
+        ("user", set.user.clone()),
+        ("group", set.group.clone()),
+        ("defer", number(set.defer_accept_seconds)),
+        ("keepidle", number(set.keepalive_idle_seconds)),
+        ("keepintvl", number(set.keepalive_interval_seconds)),
+        ("keepcnt", number(set.keepalive_probes)),
+        ("device", set.device.clone()),
+        ("rcvbuf", bytes(set.receive_buffer_bytes)),
+        ("sndbuf", bytes(set.send_buffer_bytes)),
+        ("mark", number(set.mark)),
+        ("priority", signed(set.priority)),
+        ("tos", signed(set.tos)),
+        ("ttl", signed(set.ttl)),
+        ("congestion", set.congestion.clone()),
+        ("pipesize", bytes(set.pipe_size_bytes)),
+    ];
+    let flags = flags.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_string());
+    let values = values.iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)));
+    let stamp = set.timestamp.map(|stamp| match stamp {
+        crate::plan::Timestamp::Microseconds => "timestamp=us".to_string(),
+        crate::plan::Timestamp::Nanoseconds => "timestamp=ns".to_string(),
+    });
+    flags.chain(values).chain(stamp).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,128 @@
+//! From what was asked on the command line to what the loop needs: the steps between argv and running, and the words
+//! for each way in which they can fail.
+
+use crate::control::{self, Claim};
+use crate::exit::Exit;
+use crate::notify::WorkersSocket;
+use crate::plan::{Command, Facts, Plan, Problem, check};
+use crate::sockets::{Assigned, Inherited, SocketError, Sockets};
+use crate::spawn::{self, Base};
+use nix::unistd::isatty;
+use std::fmt::Display;
+use std::io::stdin;
+
+/// A command line that asks to run something (or, with `check`, to show what would be run).
+#[derive(Debug)]
+pub struct Wish {
+    /// Not checked yet.
+    pub plan: Plan,
+    /// What the front door found wrong already.
+    pub problems: Vec<Problem>,
+    /// `--check`.
+    pub check: bool,
+    /// `--json`.
+    pub json: bool,
+}
+
+/// Takes what was inherited, checks the plan; with `--check` shows it and ends.
+pub fn settle(wish: Wish) -> Result<(Plan, Assigned), Exit> {
+    let Wish { mut plan, mut problems, check: only_check, json } = wish;
+    let mut assigned = Assigned::default();
+    match Inherited::take() {
+        Ok(inherited) => {
+            let (found, more) = inherited.assign(&mut plan);
+            assigned = found;
+            problems.extend(more);
+        }
+        Err(problem) => problems.push(problem),
+    }
+    let nothing_to_run = plan.sockets.is_empty() && plan.services.iter().any(|one| one.command == Command::Demo);
+    if nothing_to_run && problems.is_empty() {
+        return Err(super::usage_error("no command (prebind [OPTIONS] [--] COMMAND [ARG]..., or -b ADDR alone)"));
+    }
+    let facts = Facts { cpus: cpus(), pid1: std::process::id() == 1 };
+    match check(plan, facts) {
+        Ok(plan) if problems.is_empty() => {
+            if only_check {
+                super::show_plan(&plan, json);
+                return Err(Exit::Done);
+            }
+            Ok((plan, assigned))
+        }
+        Ok(_) => Err(super::refuse_plan(&problems, only_check && json)),
+        Err(more) => {
+            problems.extend(more);
+            Err(super::refuse_plan(&problems, only_check && json))
+        }
+    }
+}
+
+/// The CPUs that this process may use.
+fn cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
+}
+
+/// Sockets that could not be opened, each on its line.
+pub fn refused(errors: Vec<SocketError>) -> Exit {
+    for error in errors {
+        super::say_error(&error);
+    }
+    Exit::System
+}
+
+/// Something that the system refused.
+pub fn failed(what: &str, why: impl Display) -> Exit {
+    super::say_error(&format_args!("{what}: {why}"));
+    Exit::System
+}
+
+/// The control socket, lock and pid file.
+pub fn claim(plan: &Plan) -> Result<Option<Claim>, Exit> {
+    let name = plan.services.first().map_or("prebind", |service| service.name.as_str());
+    control::claim(&plan.identity, name, &|key| std::env::var_os(key)).map_err(|error| {
+        super::say_error(&error);
+        Exit::System
+    })
+}
+
+/// Where the workers say READY=1: reachable for whatever uid they run as.
+pub fn notify_socket(plan: &Plan, claim: Option<&Claim>) -> Result<WorkersSocket, Exit> {
+    let ids = plan.services.iter().filter_map(|service| spawn::worker_ids(service).transpose());
+    let ids: Vec<(u32, u32)> = ids.collect::<Result<_, _>>().map_err(|error| {
+        super::say_error(&error);
+        Exit::System
+    })?;
+    WorkersSocket::bind(claim.and_then(Claim::path), &ids)
+        .map_err(|error| failed("cannot bind the workers' notify socket", error))
+}
+
+/// What is the same for every worker.
+pub fn base(plan: &Plan, claim: Option<&Claim>, notify: &WorkersSocket) -> Result<Base, Exit> {
+    let base = Base::of_this_process().map_err(|error| failed("cannot tell where prebind was started", error))?;
+    let alone = matches!(&plan.services[..], [only] if only.number.get() == 1);
+    Ok(Base {
+        nofile: spawn::raise_nofile(),
+        control_path: claim.and_then(Claim::path).map(Into::into),
+        notify_address: Some(notify.address().to_owned()),
+        stdin_null: isatty(stdin()).unwrap_or(false) && !alone,
+        ..base
+    })
+}
+
+/// One line for the log: what starts on which sockets, and how it is reached.
+pub fn summary(plan: &Plan, sockets: &Sockets, claim: Option<&Claim>) -> String {
+    let services = plan.services.iter().map(|service| {
+        let number = service.number.get();
+        format!("{}: {number} {}", service.name, if number == 1 { "worker" } else { "workers" })
+    });
+    let services: Vec<String> = services.collect();
+    let count = plan.sockets.len();
+    let addresses = (0..count).map(|n| {
+        let facts = sockets.facts(crate::plan::SocketId(n as u16));
+        format!("{}={}", facts.name, facts.address)
+    });
+    let addresses: Vec<String> = addresses.collect();
+    let on = if count == 0 { String::new() } else { format!(" on {}", addresses.join(" ")) };
+    let control = claim.and_then(Claim::path).map_or(String::new(), |path| format!(", control {}", path.display()));
+    format!("{}{on} (pid {}{control})", services.join(", "), std::process::id())
+}

@@ -1,1 +1,0 @@
-//! The command line: `prebind [OPTIONS] [--] COMMAND [ARG]...`. The clap table lives here.

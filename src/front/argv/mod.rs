@@ -1,0 +1,254 @@
+//! The command line: `prebind [OPTIONS] [--] COMMAND [ARG]...`. Receives the words, hands on a Plan with every problem
+//! that it found on the way, or why the line cannot be understood at all (exit 2). It reads nothing else.
+
+mod address;
+mod hints;
+mod options;
+mod table;
+mod values;
+mod words;
+
+pub use table::table;
+
+use crate::plan::{
+    AckMode, Command, Identity, Limit, ListenEnv, LogSpec, Nanos, Number, Origin, Plan, Problem, Resource, Restart,
+    ServiceSpec, Signal, Template, nearest,
+};
+use clap::ArgMatches;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use words::Words;
+
+/// What a command line asks for.
+#[derive(Debug, PartialEq)]
+pub enum Asked {
+    /// Run a plan.
+    Run(Box<Run>),
+    /// `--help`.
+    Help,
+    /// `--version`.
+    Version,
+    /// `--generate WHAT`.
+    Generate(String),
+}
+
+/// A plan, not checked yet.
+#[derive(Debug, PartialEq)]
+pub struct Run {
+    /// What was asked for, as far as it could be read.
+    pub plan: Plan,
+    /// What could not.
+    pub problems: Vec<Problem>,
+    /// `--check`.
+    pub check: bool,
+    /// `--json`.
+    pub json: bool,
+}
+
+/// The command line cannot be understood: exit 2.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+/// Reads the words after the program's name.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, Refusal> {
+    let table = table();
+    let words = Words::split(&table, args.into_iter().collect());
+    let name = std::iter::once(OsString::from("prebind"));
+    let parsed = table.try_get_matches_from(name.chain(words.options.iter().cloned()));
+    let matches = parsed.map_err(|error| hints::refusal(&error))?;
+    if matches.get_flag("help") {
+        return Ok(Asked::Help);
+    }
+    if matches.get_flag("version") {
+        return Ok(Asked::Version);
+    }
+    if let Some(what) = matches.get_one::<String>("generate") {
+        return Ok(Asked::Generate(what.clone()));
+    }
+    hints::habits(&matches, &words)?;
+    let mut reader = Reader { matches: &matches, words: &words, problems: Vec::new() };
+    let plan = reader.plan();
+    let (check, json) = (matches.get_flag("check"), matches.get_flag("json"));
+    if json && !check {
+        return Err(Refusal("--json goes with --check (prebindctl has a --json of its own)".into()));
+    }
+    Ok(Asked::Run(Box::new(Run { plan, problems: reader.problems, check, json })))
+}
+
+/// Reads the matches into a plan and collects what is wrong.
+struct Reader<'a> {
+    matches: &'a ArgMatches,
+    words: &'a Words,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn one<T: Clone + Send + Sync + 'static>(&self, id: &str) -> Option<T> {
+        self.matches.get_one::<T>(id).cloned()
+    }
+
+    /// The words of a repeatable option, each with where it stands.
+    fn many(&self, id: &'static str) -> Vec<(OsString, Origin)> {
+        let values = self.matches.get_many::<OsString>(id).unwrap_or_default();
+        values.enumerate().map(|(n, word)| (word.clone(), Origin::Argument(self.words.place(id, n)))).collect()
+    }
+
+    fn problem(&mut self, origin: &Origin, message: impl Into<String>) {
+        self.problems.push(Problem::new(origin.clone(), message));
+    }
+
+    fn plan(&mut self) -> Plan {
+        let backlog = self.one::<u32>("backlog");
+        let mut plan = Plan {
+            identity: Identity {
+                name: self.one("command-name"),
+                socket_path: self.one("socket-path"),
+                pidfile: self.one("pidfile"),
+                lockfile: self.one("lockfile"),
+                no_control: self.matches.get_flag("no-control"),
+            },
+            log: LogSpec {
+                json: self.one::<String>("log-format").is_some_and(|format| format == "json"),
+                verbosity: (i16::from(self.matches.get_count("verbose")) - i16::from(self.matches.get_count("quiet")))
+                    .clamp(-8, 8) as i8,
+            },
+            ..Plan::default()
+        };
+        for (n, (word, origin)) in self.many("bind").into_iter().enumerate() {
+            let (spec, problems) = address::socket(&word, n, backlog, &origin);
+            plan.sockets.extend(spec);
+            self.problems.extend(problems);
+        }
+        let mut service = self.service();
+        if service.command == Command::Demo
+            && plan.identity.name.is_none()
+            && let Some(first) = plan.sockets.first().filter(|first| first.named)
+        {
+            service.name.clone_from(&first.name);
+        }
+        plan.services.push(service);
+        plan
+    }
+
+    fn service(&mut self) -> ServiceSpec {
+        let standard = ServiceSpec::default();
+        let command = self.command();
+        let restart = self.one::<String>("restart");
+        let flags = |id| self.matches.get_flag(id);
+        let name = self.one("command-name").unwrap_or_else(|| default_name(&self.words.command));
+        ServiceSpec {
+            name,
+            command,
+            number: self.one::<Number>("number").unwrap_or(standard.number),
+            listen_env: match self.one::<String>("listen-env").as_deref() {
+                Some("full") => ListenEnv::Full,
+                Some("no-pid") => ListenEnv::NoPid,
+                Some("none") => ListenEnv::None,
+                _ => ListenEnv::Auto,
+            },
+            ack: self.one::<AckMode>("ack-mode").unwrap_or(standard.ack),
+            min_ready_ns: self.one::<Nanos>("min-ready").unwrap_or(standard.min_ready_ns),
+            start_timeout_ns: self.one::<Nanos>("start-timeout").unwrap_or(standard.start_timeout_ns),
+            backoff_base_ns: self.one::<Nanos>("seconds").unwrap_or(standard.backoff_base_ns),
+            stop_timeout_ns: self.one::<Nanos>("signal-timeout").unwrap_or(standard.stop_timeout_ns),
+            stop_timeout_given: self.matches.contains_id("signal-timeout"),
+            stop_signal: self.one::<Signal>("stop-signal").unwrap_or(standard.stop_signal),
+            watchdog_ns: self.one::<Nanos>("watchdog").filter(|span| *span > 0),
+            max_unacked: self.one("max-unacked"),
+            max_upgrade_additional: self.one("max-upgrade-additional"),
+            restart_given: restart.is_some(),
+            restart: match restart.as_deref() {
+                Some("on-failure") => Restart::OnFailure,
+                Some("no") => Restart::No,
+                _ => Restart::Always,
+            },
+            user: self.one("user"),
+            group: self.one("group"),
+            chdir: self.one("chdir"),
+            umask: self.one("umask"),
+            nice: self.one("nice"),
+            control_fd: flags("command-socket-as-fd"),
+            die_with_parent: flags("kill-children-on-exit"),
+            env: self.env(),
+            env_files: self.many("env-file").into_iter().map(|(word, _)| PathBuf::from(word)).collect(),
+            drop_env: self.many("drop-env-var").into_iter().map(|(word, _)| lossy(&word)).collect(),
+            limits: self.limits(),
+            origin: Origin::Argument(self.words.command_at),
+            ..standard
+        }
+    }
+
+    fn command(&mut self) -> Command {
+        if self.words.command.is_empty() {
+            return Command::Demo;
+        }
+        let mut argv = Vec::new();
+        for (n, word) in self.words.command.iter().enumerate() {
+            match Template::parse(word) {
+                Ok(template) => argv.push(template),
+                Err(message) => self.problem(&Origin::Argument(self.words.command_at + n), message),
+            }
+        }
+        Command::Program(argv)
+    }
+
+    fn env(&mut self) -> Vec<(String, Template)> {
+        let mut env = Vec::new();
+        for (word, origin) in self.many("env") {
+            let Some((key, value)) = word.to_str().and_then(|text| text.split_once('=')) else {
+                self.problem(&origin, format!("'{}' is not K=V", lossy(&word)));
+                continue;
+            };
+            match Template::parse(OsStr::new(value)) {
+                Ok(template) => env.push((key.to_string(), template)),
+                Err(message) => self.problem(&origin, message),
+            }
+        }
+        env
+    }
+
+    fn limits(&mut self) -> Vec<Limit> {
+        let mut limits = Vec::new();
+        for (word, origin) in self.many("limit") {
+            match limit(&lossy(&word)) {
+                Ok(limit) => limits.push(limit),
+                Err(message) => self.problem(&origin, message),
+            }
+        }
+        limits
+    }
+}
+
+/// `NAME=SOFT[:HARD]`; one number is both.
+fn limit(text: &str) -> Result<Limit, String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("'{text}' is not NAME=SOFT[:HARD]"))?;
+    let name = name.to_ascii_lowercase();
+    let name = name.as_str();
+    let names = Resource::ALL.iter().map(|(name, _)| *name);
+    let Some((_, resource)) = Resource::ALL.iter().find(|(known, _)| *known == name) else {
+        let hint = nearest(name, names).map(|near| format!(", did you mean {near}?")).unwrap_or_default();
+        return Err(format!("unknown limit '{name}'{hint}"));
+    };
+    let number = |text: &str| match text {
+        "infinity" | "unlimited" => Ok(None),
+        _ => options::size(text).map(Some).map_err(|error| format!("limit {name}: {error}")),
+    };
+    let (soft, hard) = value.split_once(':').unwrap_or((value, value));
+    Ok(Limit { resource: *resource, soft: number(soft)?, hard: number(hard)? })
+}
+
+/// The command's base name; of the demonstration the first socket's, if it has one.
+fn default_name(command: &[OsString]) -> String {
+    let Some(word) = command.first() else { return "prebind".into() };
+    let text = lossy(word);
+    let base = text.rsplit('/').find(|part| !part.is_empty()).unwrap_or("prebind");
+    base.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' }).collect()
+}
+
+fn lossy(word: &OsStr) -> String {
+    word.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! The values of single options, read when clap meets them: what is wrong here is a usage error (exit 2).
+
+use crate::plan::{AckMode, Nanos, Number, SECOND, Signal};
+
+/// The most workers of one service.
+const NUMBER_MAX: u32 = 100_000;
+/// The longest span: about 30 years.
+const SECONDS_MAX: f64 = 1e9;
+
+/// A span in seconds, fractions allowed.
+pub(super) fn seconds(text: &str) -> Result<Nanos, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=SECONDS_MAX).contains(&value) => Ok((value * SECOND as f64) as Nanos),
+        _ => Err("not a number of seconds".into()),
+    }
+}
+
+pub(super) fn number(text: &str) -> Result<Number, String> {
+    if text == "auto" {
+        return Ok(Number::Auto);
+    }
+    match text.parse() {
+        Ok(number) if number <= NUMBER_MAX => Ok(Number::Fixed(number)),
+        Ok(_) => Err(format!("too many workers (at most {NUMBER_MAX})")),
+        Err(_) => Err("not a number of workers (a whole number, or auto)".into()),
+    }
+}
+
+pub(super) fn ack_mode(text: &str) -> Result<AckMode, String> {
+    match text {
+        "auto" => Ok(AckMode::Auto),
+        "manual" => Ok(AckMode::Manual),
+        "notify" => Ok(AckMode::Notify),
+        "accept" => Err("accept is not supported by this version".into()),
+        _ => seconds(text).map(AckMode::After).map_err(|_| "not a mode (auto, SECONDS, manual or notify)".into()),
+    }
+}
+
+pub(super) fn signal(text: &str) -> Result<Signal, String> {
+    text.parse()
+}
+
+pub(super) fn octal(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o7777 => Ok(mode),
+        _ => Err("not an octal mode such as 022".into()),
+    }
+}
+
+pub(super) fn nice(text: &str) -> Result<i32, String> {
+    match text.parse() {
+        Ok(level) if (-20..=19).contains(&level) => Ok(level),
+        _ if text.contains(':') => Err("einhorn's M:W:CMD is not supported: one level for the workers".into()),
+        _ => Err("not a priority from -20 to 19".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_numbers() {
+        assert_eq!(seconds("1.5"), Ok(1_500_000_000));
+        assert_eq!(seconds("0"), Ok(0));
+        for bad in ["", "-1", "NaN", "inf", "1s", "1e99"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+        assert_eq!(number("auto"), Ok(Number::Auto));
+        assert_eq!(number("0"), Ok(Number::Fixed(0)));
+        assert!(number("-1").is_err() && number("abc").is_err() && number("4000000").is_err());
+        assert_eq!(ack_mode("0.5"), Ok(AckMode::After(SECOND / 2)));
+        assert_eq!(ack_mode("manual"), Ok(AckMode::Manual));
+        assert!(ack_mode("accept").is_err() && ack_mode("soon").is_err());
+        assert_eq!(octal("022"), Ok(0o22));
+        assert!(octal("9").is_err() && octal("77777").is_err());
+        assert_eq!(nice("-5"), Ok(-5));
+        assert!(nice("20").is_err() && nice("1:2").is_err());
+    }
+}

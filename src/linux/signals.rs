@@ -1,0 +1,140 @@
+//! Signals to prebind, through signal-hook: what each means. A kind is never lost; equal ones may merge. The handlers
+//! stand from the moment this is made, so nothing that comes during the start kills prebind.
+
+#![allow(unsafe_code)]
+
+use crate::supervise::Told;
+use nix::libc::{self, siginfo_t};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal as Unix, sigaction};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::raw::WithRawSiginfo;
+use std::io;
+use std::task::{Context, Poll};
+use tokio::net::UnixStream;
+
+/// Every signal with a meaning, ALRM with none: its default action would end prebind.
+const HEARD: [i32; 10] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGTERM,
+    libc::SIGCHLD,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+];
+
+/// What was heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// A child changed its state.
+    Child,
+    /// Something for the supervisor.
+    Told(Told),
+    /// USR1: reopen our own log files.
+    Reopen,
+}
+
+#[derive(Debug)]
+pub(super) struct Signals {
+    delivery: SignalDelivery<UnixStream, WithRawSiginfo>,
+    /// Started under nohup: a terminal that closes is no reason to stop.
+    keeps_hup: bool,
+}
+
+impl Signals {
+    /// Inside the runtime.
+    pub(super) fn new() -> io::Result<Signals> {
+        let keeps_hup = hup_is_ignored()?;
+        let (read, write) = UnixStream::pair()?;
+        let write = write.into_std()?;
+        let delivery = SignalDelivery::with_pipe(read, write, WithRawSiginfo, HEARD)?;
+        // Whoever started us may have left signals blocked; what came meanwhile is heard now.
+        SigSet::empty().thread_set_mask()?;
+        Ok(Signals { delivery, keeps_hup })
+    }
+
+    /// `Ready` only with at least one.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Vec<Heard>> {
+        let mut woken = false;
+        let mut sink = [0_u8; 64];
+        while self.delivery.get_read().poll_read_ready(cx).is_ready() {
+            match self.delivery.get_read().try_read(&mut sink) {
+                Ok(0) | Err(_) => {}
+                Ok(_) => woken = true,
+            }
+        }
+        if !woken {
+            return Poll::Pending;
+        }
+        let keeps_hup = self.keeps_hup;
+        let mut heard: Vec<Heard> = Vec::new();
+        for info in self.delivery.pending() {
+            if let Some(one) = meaning(&info, keeps_hup)
+                && !heard.contains(&one)
+            {
+                heard.push(one);
+            }
+        }
+        if heard.is_empty() { Poll::Pending } else { Poll::Ready(heard) }
+    }
+}
+
+/// What a signal means, by who sent it: the kernel sends HUP when the terminal closes, TTIN and TTOU when a
+/// background process uses it.
+fn meaning(info: &siginfo_t, keeps_hup: bool) -> Option<Heard> {
+    let by_kernel = info.si_code > 0;
+    match info.si_signo {
+        libc::SIGCHLD => Some(Heard::Child),
+        libc::SIGTERM => Some(Heard::Told(Told::Stop)),
+        libc::SIGINT => Some(Heard::Told(Told::Interrupt)),
+        libc::SIGQUIT => Some(Heard::Told(Told::Quit)),
+        libc::SIGHUP if by_kernel => (!keeps_hup).then_some(Heard::Told(Told::Stop)),
+        libc::SIGHUP | libc::SIGUSR2 => Some(Heard::Told(Told::Upgrade)),
+        libc::SIGTTIN if !by_kernel => Some(Heard::Told(Told::More)),
+        libc::SIGTTOU if !by_kernel => Some(Heard::Told(Told::Fewer)),
+        libc::SIGUSR1 => Some(Heard::Reopen),
+        _ => None,
+    }
+}
+
+fn hup_is_ignored() -> io::Result<bool> {
+    let probe = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default action and then the one that stood before are valid actions; no handler of ours runs.
+    let before = unsafe { sigaction(Unix::SIGHUP, &probe) }?;
+    // SAFETY: as above.
+    unsafe { sigaction(Unix::SIGHUP, &before) }?;
+    Ok(matches!(before.handler(), SigHandler::SigIgn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(signo: i32, code: i32) -> siginfo_t {
+        // SAFETY: all zeroes is a valid siginfo_t.
+        let mut info: siginfo_t = unsafe { std::mem::zeroed() };
+        (info.si_signo, info.si_code) = (signo, code);
+        info
+    }
+
+    #[test]
+    fn who_sent_it_decides() {
+        let (user, kernel) = (0, 128);
+        for (signo, code, keeps_hup, heard) in [
+            (libc::SIGHUP, user, false, Some(Heard::Told(Told::Upgrade))),
+            (libc::SIGHUP, kernel, false, Some(Heard::Told(Told::Stop))),
+            (libc::SIGHUP, kernel, true, None),
+            (libc::SIGTTIN, user, false, Some(Heard::Told(Told::More))),
+            (libc::SIGTTIN, kernel, false, None),
+            (libc::SIGTTOU, kernel, false, None),
+            (libc::SIGALRM, user, false, None),
+            (libc::SIGINT, kernel, false, Some(Heard::Told(Told::Interrupt))),
+            (libc::SIGCHLD, 1, false, Some(Heard::Child)),
+        ] {
+            assert_eq!(meaning(&info(signo, code), keeps_hup), heard, "{signo} {code}");
+        }
+    }
+}

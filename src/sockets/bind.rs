@@ -1,0 +1,284 @@
+//! Address -> bound descriptor, close-on-exec from birth: inet, abstract and vsock here, paths through `unix`.
+//! What the kernel does otherwise than asked becomes a remark; what it refuses, an error that names the address.
+
+use super::error::{SocketError, reason};
+use super::options::{self, Family};
+use super::{holder, sys};
+use crate::plan::{Address, Host, SocketKind, SocketSpec};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, VsockAddr, bind, socket,
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// The type of a socket of that kind.
+pub(super) fn socket_type(kind: SocketKind) -> SockType {
+    match kind {
+        SocketKind::Datagram => SockType::Datagram,
+        SocketKind::SeqPacket => SockType::SeqPacket,
+        SocketKind::Stream | SocketKind::Fifo => SockType::Stream,
+    }
+}
+
+/// A fresh socket, close-on-exec, blocking.
+pub(super) fn open_socket(domain: i32, kind: SocketKind) -> Result<OwnedFd, Errno> {
+    let family = AddressFamily::from_i32(domain).ok_or(Errno::EAFNOSUPPORT)?;
+    socket(family, socket_type(kind), SockFlag::SOCK_CLOEXEC, None)
+}
+
+fn cannot_bind(what: impl std::fmt::Display, why: impl std::fmt::Display) -> SocketError {
+    SocketError::new(format!("cannot bind {what}: {why}"))
+}
+
+/// Binds a TCP or UDP socket.
+pub(super) fn inet(
+    spec: &SocketSpec,
+    host: &Host,
+    port: u16,
+    remarks: &mut Vec<String>,
+) -> Result<OwnedFd, SocketError> {
+    let address = match host {
+        Host::V4(ip) => SocketAddr::new((*ip).into(), port),
+        Host::V6(ip, scope) => SocketAddrV6::new(*ip, port, 0, scope_id(spec, scope.as_deref())?).into(),
+        Host::Name(name) => look_up(spec, name, port, remarks)?,
+        Host::Dual => {
+            let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+            // Said, so that a system whose default is v6 only does not decide.
+            let v6only = Some(spec.options.v6only.unwrap_or(false));
+            match inet_at(spec, both, v6only, remarks) {
+                Err(Refused::Family) => {
+                    let only = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+                    remarks.push(format!("{}: no IPv6 here: bound to {only}", spec.address));
+                    only
+                }
+                result => return result.map_err(|refused| refused.into_error(spec)),
+            }
+        }
+    };
+    inet_at(spec, address, spec.options.v6only, remarks).map_err(|refused| refused.into_error(spec))
+}
+
+/// Why an inet socket was not bound.
+enum Refused {
+    /// The kernel has no such family.
+    Family,
+    Otherwise(SocketError),
+}
+
+impl Refused {
+    fn into_error(self, spec: &SocketSpec) -> SocketError {
+        match self {
+            Refused::Family => cannot_bind(&spec.address, reason(Errno::EAFNOSUPPORT)),
+            Refused::Otherwise(error) => error,
+        }
+    }
+}
+
+fn inet_at(
+    spec: &SocketSpec,
+    address: SocketAddr,
+    v6only: Option<bool>,
+    remarks: &mut Vec<String>,
+) -> Result<OwnedFd, Refused> {
+    let domain = if address.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+    let what = spec.address.to_string();
+    let fd = open_socket(domain, spec.kind).map_err(|errno| match errno {
+        Errno::EAFNOSUPPORT => Refused::Family,
+        errno => Refused::Otherwise(cannot_bind(&what, reason(errno))),
+    })?;
+    let asked = crate::plan::SocketOptions { v6only, ..spec.options.clone() };
+    let settings = options::before_bind(&asked, Family::of(domain), spec.kind);
+    options::apply(fd.as_fd(), &settings, &what, remarks).map_err(Refused::Otherwise)?;
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(address))
+        .map_err(|errno| Refused::Otherwise(cannot_bind(&what, why_not(spec, address, errno))))?;
+    Ok(fd)
+}
+
+/// The reason with what helps: who holds the address, or what would make it work.
+fn why_not(spec: &SocketSpec, address: SocketAddr, errno: Errno) -> String {
+    let help = match errno {
+        Errno::EADDRINUSE => holder::of_inet(spec.kind_word(), address),
+        Errno::EACCES if address.port() < 1024 => {
+            " (ports below 1024 need root, CAP_NET_BIND_SERVICE or sysctl net.ipv4.ip_unprivileged_port_start)".into()
+        }
+        Errno::EADDRNOTAVAIL => " (no interface has it; the option freebind binds it all the same)".into(),
+        _ => String::new(),
+    };
+    reason(errno) + &help
+}
+
+/// The first IPv4 address of a name, else its first IPv6 one; a remark when it has several.
+pub(super) fn look_up(
+    spec: &SocketSpec,
+    name: &str,
+    port: u16,
+    remarks: &mut Vec<String>,
+) -> Result<SocketAddr, SocketError> {
+    let found: Vec<SocketAddr> = (name, port)
+        .to_socket_addrs()
+        .map_err(|error| {
+            // "failed to lookup address information: Name or service not known"
+            let text = error.to_string();
+            cannot_bind(&spec.address, format!("no such host: {}", text.rsplit(": ").next().unwrap_or(&text)))
+        })?
+        .collect();
+    let chosen = found.iter().find(|address| address.is_ipv4()).or(found.first()).copied();
+    let chosen = chosen.ok_or_else(|| cannot_bind(&spec.address, "the host has no address"))?;
+    if found.len() > 1 {
+        let list: Vec<String> = found.iter().map(|address| address.ip().to_string()).collect();
+        remarks.push(format!("{}: {name} is {}: bound to {}", spec.address, list.join(" and "), chosen.ip()));
+    }
+    Ok(chosen)
+}
+
+/// An IPv6 scope, by interface name or number.
+fn scope_id(spec: &SocketSpec, scope: Option<&str>) -> Result<u32, SocketError> {
+    let Some(scope) = scope else { return Ok(0) };
+    if let Ok(number) = scope.parse() {
+        return Ok(number);
+    }
+    nix::net::if_::if_nametoindex(scope).map_err(|_| cannot_bind(&spec.address, format!("no such interface '{scope}'")))
+}
+
+/// Binds a name in the abstract namespace of unix sockets.
+pub(super) fn abstract_name(spec: &SocketSpec, name: &str) -> Result<OwnedFd, SocketError> {
+    let (length, max) = (name.len(), sys::UNIX_NAME_BYTES_MAX);
+    if length > max {
+        let why = format!("the name is too long: {length} bytes, a unix socket's at most {max}");
+        return Err(cannot_bind(&spec.address, why));
+    }
+    let refused = |errno| match errno {
+        Errno::EADDRINUSE => cannot_bind(&spec.address, reason(errno) + &holder::of_unix(&format!("@{name}"))),
+        errno => cannot_bind(&spec.address, reason(errno)),
+    };
+    let address = UnixAddr::new_abstract(name.as_bytes()).map_err(refused)?;
+    bound(spec, libc::AF_UNIX, &address).map_err(refused)
+}
+
+/// Binds a vsock address.
+pub(super) fn vsock(spec: &SocketSpec, cid: u32, port: u32) -> Result<OwnedFd, SocketError> {
+    bound(spec, libc::AF_VSOCK, &VsockAddr::new(cid, port)).map_err(|errno| {
+        let why = match errno {
+            Errno::EAFNOSUPPORT => "the kernel has no vsock (module vsock)".into(),
+            Errno::ESOCKTNOSUPPORT | Errno::ENODEV => "the kernel has no vsock transport for this kind".into(),
+            Errno::EADDRNOTAVAIL => "this machine does not have that CID (vsock::PORT is any)".into(),
+            errno => reason(errno),
+        };
+        cannot_bind(&spec.address, why)
+    })
+}
+
+fn bound(spec: &SocketSpec, domain: i32, address: &dyn SockaddrLike) -> Result<OwnedFd, Errno> {
+    let fd = open_socket(domain, spec.kind)?;
+    bind(fd.as_raw_fd(), address)?;
+    Ok(fd)
+}
+
+/// Lifts a descriptor out of the numbers that workers get, once, so that a worker's dup2 never meets its source.
+pub(super) fn lift(fd: OwnedFd, sockets: usize) -> Result<OwnedFd, SocketError> {
+    let lowest = i32::try_from(3 + sockets + 8).unwrap_or(i32::MAX).max(16);
+    if fd.as_raw_fd() >= lowest {
+        let sealed = fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+        return sealed.map(|_| fd).map_err(|errno| SocketError::new(format!("cannot keep it: {}", reason(errno))));
+    }
+    let number = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(lowest)).map_err(|errno| {
+        let why = match errno {
+            Errno::EINVAL | Errno::EMFILE => "the limit on open files is too low (raise it: ulimit -n)".into(),
+            errno => reason(errno),
+        };
+        SocketError::new(format!("cannot move a descriptor to {lowest} or above: {why}"))
+    })?;
+    Ok(sys::claim(number))
+}
+
+/// Whether an open socket's address is the one that was asked for.
+pub(super) fn is_at(address: &Address, bound: &super::facts::Bound, fd: std::os::fd::BorrowedFd<'_>) -> bool {
+    use super::facts::Bound;
+    match (address, bound) {
+        (Address::Inet { host: Host::V4(ip), port }, Bound::V4(at)) => (ip, *port) == (at.ip(), at.port()),
+        (Address::Inet { host: Host::V6(ip, _), port }, Bound::V6(at)) => (ip, *port) == (at.ip(), at.port()),
+        (Address::Inet { host: Host::Dual, port }, Bound::V6(at)) => {
+            let v6only = sys::int_option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
+            at.ip().is_unspecified() && at.port() == *port && v6only == Ok(0)
+        }
+        (Address::Inet { host: Host::Name(name), port }, Bound::V4(_) | Bound::V6(_)) => {
+            let at: (IpAddr, u16) = match bound {
+                Bound::V4(at) => ((*at.ip()).into(), at.port()),
+                Bound::V6(at) => ((*at.ip()).into(), at.port()),
+                _ => return false,
+            };
+            let found = (name.as_str(), *port).to_socket_addrs();
+            at.1 == *port && found.is_ok_and(|mut all| all.any(|one| one.ip() == at.0))
+        }
+        (Address::Unix(path), Bound::Path(at) | Bound::Fifo(Some(at))) => {
+            path == at || std::path::absolute(path).is_ok_and(|path| path == *at)
+        }
+        (Address::Abstract(name), Bound::Abstract(at)) => name == at,
+        (Address::Vsock { cid, port }, Bound::Vsock { cid: at_cid, port: at_port }) => (cid, port) == (at_cid, at_port),
+        (Address::Fd(number), _) => *number == fd.as_raw_fd(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::Bound;
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn addresses_are_compared_as_they_are_bound() {
+        let inet = |host, port| Address::Inet { host, port };
+        let v4 = |text: &str| Host::V4(text.parse().unwrap());
+        let v6 = |text: &str| Host::V6(text.parse().unwrap(), None);
+        let at4 = |text: &str| Bound::V4(text.parse().unwrap());
+        let at6 = |text: &str| Bound::V6(text.parse().unwrap());
+        let path = |text: &str| Bound::Path(text.into());
+        let here = std::path::absolute("s").unwrap();
+        let fd: OwnedFd = TcpListener::bind("127.0.0.1:0").unwrap().into();
+        for (asked, bound, same) in [
+            (inet(v4("127.0.0.1"), 80), at4("127.0.0.1:80"), true),
+            (inet(v4("127.0.0.1"), 80), at4("127.0.0.1:81"), false),
+            (inet(v4("0.0.0.0"), 80), at4("127.0.0.1:80"), false),
+            (inet(v4("0.0.0.0"), 80), at6("[::]:80"), false),
+            (inet(v6("::1"), 80), at6("[::1]:80"), true),
+            (inet(Host::Name("127.0.0.1".into()), 80), at4("127.0.0.1:80"), true),
+            (inet(Host::Name("127.0.0.1".into()), 80), at4("127.0.0.2:80"), false),
+            (Address::Unix("/run/s".into()), path("/run/s"), true),
+            (Address::Unix("s".into()), Bound::Path(here), true),
+            (Address::Unix("/run/s".into()), Bound::Abstract("/run/s".into()), false),
+            (Address::Unix("/run/f".into()), Bound::Fifo(Some("/run/f".into())), true),
+            (Address::Abstract("s".into()), Bound::Abstract("s".into()), true),
+            (Address::Vsock { cid: 2, port: 9 }, Bound::Vsock { cid: 2, port: 9 }, true),
+            (Address::Vsock { cid: 2, port: 9 }, Bound::Vsock { cid: 3, port: 9 }, false),
+            (Address::Fd(fd.as_raw_fd()), Bound::Unnamed, true),
+            (Address::Fd(0), Bound::Unnamed, false),
+        ] {
+            assert_eq!(is_at(&asked, &bound, fd.as_fd()), same, "{asked:?} {bound:?}");
+        }
+    }
+
+    #[test]
+    fn both_families_in_one_socket_means_both() {
+        let Ok(fd) = open_socket(libc::AF_INET6, SocketKind::Stream) else { return };
+        let asked = Address::Inet { host: Host::Dual, port: 80 };
+        let bound = Bound::V6("[::]:80".parse().unwrap());
+        for (v6only, same) in [(0i32, true), (1, false)] {
+            sys::set_option(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &v6only.to_ne_bytes()).unwrap();
+            assert_eq!(is_at(&asked, &bound, fd.as_fd()), same, "{v6only}");
+        }
+    }
+
+    #[test]
+    fn low_descriptors_are_lifted_and_high_ones_stay() {
+        let low: OwnedFd = TcpListener::bind("127.0.0.1:0").unwrap().into();
+        let lifted = lift(low, 200).unwrap();
+        assert!(lifted.as_raw_fd() >= 211);
+        let number = lifted.as_raw_fd();
+        assert_eq!(lift(lifted, 1).unwrap().as_raw_fd(), number);
+        let low: OwnedFd = TcpListener::bind("127.0.0.1:0").unwrap().into();
+        assert!(lift(low, 1 << 30).unwrap_err().message.contains("the limit on open files is too low"));
+    }
+}

@@ -1,0 +1,217 @@
+//! An open descriptor -> what is known of it: kind, real address, family, node. Asks the kernel, changes nothing.
+
+use super::error::{SocketError, reason};
+use super::sys;
+use crate::plan::SocketKind;
+use nix::errno::Errno;
+use nix::sys::socket::{SockaddrIn, SockaddrIn6, UnixAddr, VsockAddr, getsockname};
+use nix::sys::stat::{SFlag, fstat};
+use std::net::{SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::PathBuf;
+
+/// What is known of an open socket.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SocketFacts {
+    /// Its name.
+    pub name: String,
+    /// tcp, udp, unix, unixgram, seqpacket, fifo, vsock.
+    pub kind: &'static str,
+    /// The real address: `127.0.0.1:8080`, `[::]:8080`, `/run/web.sock`, `@web`, `vsock:2:80`.
+    pub address: String,
+    /// Its host, for inet sockets.
+    pub host: Option<String>,
+    /// Its real port.
+    pub port: Option<u32>,
+    /// Its path.
+    pub path: Option<PathBuf>,
+    /// AF_INET, AF_INET6, AF_UNIX, AF_VSOCK as einhorn's EINHORN_FD_FAMILY_n says it; None for a FIFO.
+    pub family: Option<&'static str>,
+    /// Whether it was passed to prebind, not bound by it.
+    pub inherited: bool,
+    /// Device and inode of the descriptor (fstat): what tells in /proc/PID/fd that a process holds it.
+    pub node: (u64, u64),
+}
+
+/// Where a descriptor is bound, as the kernel says it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Bound {
+    V4(SocketAddrV4),
+    V6(SocketAddrV6),
+    Path(PathBuf),
+    Abstract(String),
+    /// A unix socket without a name.
+    Unnamed,
+    Vsock {
+        cid: u32,
+        port: u32,
+    },
+    Fifo(Option<PathBuf>),
+}
+
+/// A descriptor that prebind can pass on.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Description {
+    pub(super) kind: SocketKind,
+    pub(super) word: &'static str,
+    pub(super) bound: Bound,
+    /// AF_ number; 0 for a FIFO.
+    pub(super) domain: i32,
+    pub(super) node: (u64, u64),
+    /// A stream or seqpacket socket that listen(2) was called on.
+    pub(super) listening: bool,
+}
+
+impl Description {
+    /// Whether connections are accepted from it, not data read.
+    pub(super) fn accepts(&self) -> bool {
+        matches!(self.kind, SocketKind::Stream | SocketKind::SeqPacket)
+    }
+
+    /// Its address in words.
+    pub(super) fn address(&self) -> String {
+        match &self.bound {
+            Bound::V4(address) => address.to_string(),
+            Bound::V6(address) => address.to_string(),
+            Bound::Path(path) | Bound::Fifo(Some(path)) => path.display().to_string(),
+            Bound::Abstract(name) => format!("@{name}"),
+            Bound::Vsock { cid: u32::MAX, port } => format!("vsock::{port}"),
+            Bound::Vsock { cid, port } => format!("vsock:{cid}:{port}"),
+            Bound::Unnamed => "unnamed".into(),
+            Bound::Fifo(None) => "a pipe".into(),
+        }
+    }
+
+    /// As everybody outside this room sees it.
+    pub(super) fn facts(&self, name: &str, inherited: bool) -> SocketFacts {
+        let (host, port) = match &self.bound {
+            Bound::V4(address) => (Some(address.ip().to_string()), Some(u32::from(address.port()))),
+            Bound::V6(address) => (Some(address.ip().to_string()), Some(u32::from(address.port()))),
+            Bound::Vsock { port, .. } => (None, Some(*port)),
+            _ => (None, None),
+        };
+        let path = match &self.bound {
+            Bound::Path(path) | Bound::Fifo(Some(path)) => Some(path.clone()),
+            _ => None,
+        };
+        let family = match self.domain {
+            libc::AF_INET => Some("AF_INET"),
+            libc::AF_INET6 => Some("AF_INET6"),
+            libc::AF_UNIX => Some("AF_UNIX"),
+            libc::AF_VSOCK => Some("AF_VSOCK"),
+            _ => None,
+        };
+        let (kind, address, node) = (self.word, self.address(), self.node);
+        SocketFacts { name: name.into(), kind, address, host, port, path, family, inherited, node }
+    }
+}
+
+/// Asks the kernel what the descriptor is; what is neither a socket of a family that we know nor a FIFO is refused.
+pub(super) fn describe(fd: BorrowedFd<'_>) -> Result<Description, SocketError> {
+    let failed = |errno| SocketError::new(format!("cannot look at descriptor {}: {}", fd.as_raw_fd(), reason(errno)));
+    let stat = fstat(fd).map_err(failed)?;
+    // The types of the fields differ between architectures.
+    #[allow(clippy::unnecessary_cast)]
+    let node = (stat.st_dev as u64, stat.st_ino as u64);
+    match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFSOCK => socket(fd, node).map_err(failed)?,
+        SFlag::S_IFIFO => Ok(fifo(fd, node)),
+        _ => Err(SocketError::new("it is neither a socket nor a FIFO")),
+    }
+}
+
+fn fifo(fd: BorrowedFd<'_>, node: (u64, u64)) -> Description {
+    // An unnamed pipe reads as `pipe:[123]`.
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
+    let bound = Bound::Fifo(link.filter(|path| path.is_absolute()));
+    Description { kind: SocketKind::Fifo, word: "fifo", bound, domain: 0, node, listening: false }
+}
+
+fn socket(fd: BorrowedFd<'_>, node: (u64, u64)) -> Result<Result<Description, SocketError>, Errno> {
+    let raw = fd.as_raw_fd();
+    let domain = sys::int_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)?;
+    let bound = match domain {
+        libc::AF_INET => Bound::V4(getsockname::<SockaddrIn>(raw)?.into()),
+        libc::AF_INET6 => Bound::V6(getsockname::<SockaddrIn6>(raw)?.into()),
+        libc::AF_UNIX => unix(&getsockname::<UnixAddr>(raw)?),
+        libc::AF_VSOCK => {
+            let address = getsockname::<VsockAddr>(raw)?;
+            Bound::Vsock { cid: address.cid(), port: address.port() }
+        }
+        other => {
+            return Ok(Err(SocketError::new(format!("it is a socket of family {other}, not inet, unix or vsock"))));
+        }
+    };
+    let kind = match sys::int_option(fd, libc::SOL_SOCKET, libc::SO_TYPE)? {
+        libc::SOCK_STREAM => SocketKind::Stream,
+        libc::SOCK_DGRAM => SocketKind::Datagram,
+        libc::SOCK_SEQPACKET => SocketKind::SeqPacket,
+        other => return Ok(Err(SocketError::new(format!("it is a socket of type {other}, not stream or datagram")))),
+    };
+    let word = match (kind, domain) {
+        (SocketKind::SeqPacket, _) => "seqpacket",
+        (_, libc::AF_VSOCK) => "vsock",
+        (SocketKind::Datagram, libc::AF_UNIX) => "unixgram",
+        (_, libc::AF_UNIX) => "unix",
+        (SocketKind::Datagram, _) => "udp",
+        _ => "tcp",
+    };
+    let listening = sys::int_option(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? != 0;
+    Ok(Ok(Description { kind, word, bound, domain, node, listening }))
+}
+
+fn unix(address: &UnixAddr) -> Bound {
+    if let Some(path) = address.path() {
+        return Bound::Path(path.into());
+    }
+    match address.as_abstract() {
+        Some(name) => Bound::Abstract(String::from_utf8_lossy(name).into_owned()),
+        None => Bound::Unnamed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixDatagram;
+
+    #[test]
+    fn kinds_and_addresses_are_the_kernels() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let found = describe(tcp.as_fd()).unwrap();
+        assert_eq!(found.address(), tcp.local_addr().unwrap().to_string());
+        assert!(found.listening && found.accepts());
+        let facts = found.facts("web", true);
+        assert_eq!((facts.kind, facts.family, facts.host.as_deref()), ("tcp", Some("AF_INET"), Some("127.0.0.1")));
+        assert_eq!(facts.port, Some(u32::from(tcp.local_addr().unwrap().port())));
+
+        let client = TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+        assert!(!describe(client.as_fd()).unwrap().listening);
+
+        let udp = UdpSocket::bind("[::1]:0").unwrap();
+        let facts = describe(udp.as_fd()).unwrap().facts("dns", false);
+        assert_eq!((facts.kind, facts.family, facts.host.as_deref()), ("udp", Some("AF_INET6"), Some("::1")));
+
+        let datagram = UnixDatagram::unbound().unwrap();
+        let facts = describe(datagram.as_fd()).unwrap().facts("log", false);
+        assert_eq!((facts.kind, facts.family, facts.address.as_str()), ("unixgram", Some("AF_UNIX"), "unnamed"));
+    }
+
+    #[test]
+    fn pipes_pass_and_files_do_not() {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        assert_eq!(describe(reader.as_fd()).unwrap().facts("p", true).kind, "fifo");
+        let file = std::fs::File::open("/proc/self/status").unwrap();
+        assert_eq!(describe(file.as_fd()).unwrap_err().to_string(), "it is neither a socket nor a FIFO");
+        let netlink = nix::sys::socket::socket(
+            nix::sys::socket::AddressFamily::Netlink,
+            nix::sys::socket::SockType::Raw,
+            nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .unwrap();
+        assert!(describe(netlink.as_fd()).unwrap_err().to_string().contains("family 16"));
+    }
+}

@@ -1,0 +1,139 @@
+//! The system calls that need unsafe, each behind a safe function: raw socket options, raw descriptor numbers, the
+//! environment. Receives and hands on plain values and owned descriptors; decides nothing.
+#![allow(unsafe_code)]
+
+use nix::errno::Errno;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// The longest path or abstract name of a unix socket: sun_path without its NUL.
+pub(super) const UNIX_NAME_BYTES_MAX: usize = 107;
+
+/// setsockopt(2) with any bytes.
+pub(super) fn set_option(fd: BorrowedFd<'_>, level: i32, option: i32, value: &[u8]) -> Result<(), Errno> {
+    let length = value.len() as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of one live slice, which the kernel only reads.
+    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value.as_ptr().cast(), length) };
+    Errno::result(result).map(drop)
+}
+
+/// getsockopt(2) of an int.
+pub(super) fn int_option(fd: BorrowedFd<'_>, level: i32, option: i32) -> Result<i32, Errno> {
+    let mut value: libc::c_int = 0;
+    let mut length = mem::size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, the size of `value`.
+    let result = unsafe { libc::getsockopt(fd.as_raw_fd(), level, option, (&raw mut value).cast(), &mut length) };
+    Errno::result(result).map(|_| value)
+}
+
+/// listen(2). nix bounds the backlog by a constant that is smaller than what a raised somaxconn allows.
+pub(super) fn listen(fd: BorrowedFd<'_>, backlog: u32) -> Result<(), Errno> {
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    // SAFETY: takes two numbers.
+    Errno::result(unsafe { libc::listen(fd.as_raw_fd(), backlog) }).map(drop)
+}
+
+/// The connections that wait on a listening TCP socket: TCP_INFO's tcpi_unacked means that while it listens.
+pub(super) fn tcp_waiting(fd: BorrowedFd<'_>) -> Option<u32> {
+    // SAFETY: tcp_info is plain integers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut length = mem::size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, the size of `info`.
+    let result = unsafe {
+        libc::getsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &mut length)
+    };
+    (result == 0).then_some(info.tcpi_unacked)
+}
+
+/// Whether that number is an open descriptor of this process.
+pub(super) fn is_open(number: i32) -> bool {
+    // SAFETY: F_GETFD takes and changes nothing.
+    number >= 0 && unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0
+}
+
+/// Takes the descriptor of that number over. The caller saw it open, and that nothing in this process owns it.
+pub(super) fn claim(number: i32) -> OwnedFd {
+    assert!(is_open(number), "descriptor {number} was checked to be open");
+    // SAFETY: it is open, and by the caller's promise nobody else in this process will close it.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// A close-on-exec copy of the descriptor of that number, which stays open: for 0, 1 and 2.
+pub(super) fn copy(number: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: F_DUPFD_CLOEXEC takes two numbers.
+    let copy = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Marks every descriptor from 3 up as close-on-exec.
+pub(super) fn seal() {
+    // SAFETY: takes three numbers.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result != 0 {
+        seal_one_by_one();
+    }
+}
+
+/// The same where the kernel is older than 5.11.
+fn seal_one_by_one() {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    let numbers: Vec<i32> = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    for number in numbers.into_iter().filter(|number| *number > 2) {
+        // SAFETY: takes numbers; a descriptor that was closed meanwhile answers EBADF.
+        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}
+
+/// This process's id in pidfs, which LISTEN_PIDFDID names; `None` where the kernel has no pidfs (before 6.9).
+pub(super) fn pidfs_id() -> Option<u64> {
+    const PIDFS_MAGIC: u64 = 0x5049_4446;
+    // SAFETY: takes two numbers.
+    let number = unsafe { libc::syscall(libc::SYS_pidfd_open, std::process::id(), 0) };
+    let number = i32::try_from(number).ok().filter(|number| *number >= 0)?;
+    // SAFETY: the kernel has just made it for us.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(number) };
+    // SAFETY: statfs is plain integers, for which zero is a value.
+    let mut fs: libc::statfs = unsafe { mem::zeroed() };
+    // SAFETY: the kernel fills the struct that it is given.
+    let result = unsafe { libc::fstatfs(pidfd.as_raw_fd(), &mut fs) };
+    // The type of f_type differs between libcs.
+    #[allow(clippy::unnecessary_cast)]
+    let magic = fs.f_type as u64;
+    (result == 0 && magic == PIDFS_MAGIC).then(|| nix::sys::stat::fstat(pidfd.as_fd()).ok().map(|s| s.st_ino))?
+}
+
+/// Removes variables from our own environment.
+pub(super) fn remove_variables(names: &[&str]) {
+    for name in names {
+        // SAFETY: the launcher is single-threaded, so nobody reads the environment meanwhile.
+        unsafe { std::env::remove_var(name) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+    fn is_sealed(fd: &OwnedFd) -> bool {
+        FdFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFD).unwrap()).contains(FdFlag::FD_CLOEXEC)
+    }
+
+    #[test]
+    fn both_ways_of_sealing_mark_what_is_open() {
+        for seal in [seal as fn(), seal_one_by_one] {
+            let fd = copy(0).unwrap();
+            fcntl(&fd, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+            assert!(!is_sealed(&fd));
+            seal();
+            assert!(is_sealed(&fd));
+        }
+    }
+
+    #[test]
+    fn what_is_not_open_is_told() {
+        assert!(is_open(1));
+        assert!(!is_open(-1) && !is_open(999_999));
+    }
+}

@@ -1,0 +1,222 @@
+//! What clients of the control socket ask for, and the answers.
+
+use super::service::Service;
+use super::slot::Pending;
+use super::{
+    Action, Answer, AskId, ChildId, Command, Happening, Phase, ServiceStatus, Status, Supervisor, WorkerStatus,
+};
+use crate::plan::{Nanos, Signal, nearest};
+
+/// The most workers of one service.
+const NUMBER_MAX: u32 = 100_000;
+
+impl Supervisor {
+    /// One request; answered now, or when what it asks for is done.
+    pub(super) fn asked(&mut self, now: Nanos, ask: AskId, command: Command, out: &mut Vec<Action>) {
+        match command {
+            Command::Status => out.push(Action::Answer(ask, Answer::Status(self.status(now)))),
+            Command::Ready => {
+                let ready = self.stopping.is_none() && self.services.iter().all(Service::is_ready);
+                out.push(Action::Answer(ask, Answer::Ready(ready, self.status_line())));
+            }
+            Command::Stop => self.stop(now, None, Some(ask), out),
+            Command::Scale { service, number } => {
+                let answer = self.asked_to_scale(now, service.as_deref(), number, out);
+                out.push(Action::Answer(ask, either(answer)));
+            }
+            Command::Signal { service, signal } => {
+                let answer = self.asked_to_signal(service.as_deref(), signal, out);
+                out.push(Action::Answer(ask, either(answer)));
+            }
+            Command::Restart { service, slot } => {
+                if let Err(message) = self.asked_to_restart(ask, service.as_deref(), slot, out) {
+                    out.push(Action::Answer(ask, Answer::Refused(message)));
+                }
+            }
+        }
+    }
+
+    /// The services that a request means: the named one, or all.
+    fn meant(&self, name: Option<&str>) -> Result<Vec<usize>, String> {
+        let Some(name) = name else { return Ok((0..self.services.len()).collect()) };
+        match self.services.iter().position(|service| service.name == name) {
+            Some(n) => Ok(vec![n]),
+            None => {
+                let names = self.services.iter().map(|service| service.name.as_str());
+                let hint = nearest(name, names.clone()).or(names.min()).unwrap_or_default();
+                Err(format!("no service '{name}' (there is {hint})"))
+            }
+        }
+    }
+
+    fn refused_while_stopping(&self) -> Result<(), String> {
+        match self.stopping {
+            Some(_) => Err("prebind is stopping".into()),
+            None => Ok(()),
+        }
+    }
+
+    fn asked_to_scale(
+        &mut self,
+        now: Nanos,
+        service: Option<&str>,
+        number: u32,
+        out: &mut Vec<Action>,
+    ) -> Result<String, String> {
+        self.refused_while_stopping()?;
+        if number > NUMBER_MAX {
+            return Err(format!("{number} workers are too many (at most {NUMBER_MAX})"));
+        }
+        let [n] = self.meant(service)?[..] else { return Err("which service? (scale SERVICE N)".into()) };
+        let from = self.services[n].number;
+        self.scale(now, n, number, out);
+        Ok(format!("{}: {from} -> {number} workers", self.services[n].name))
+    }
+
+    /// Another number of workers: more slots are due, surplus ones are told to stop.
+    fn scale(&mut self, now: Nanos, n: usize, number: u32, out: &mut Vec<Action>) {
+        let service = &mut self.services[n];
+        if service.number == number {
+            return;
+        }
+        let (id, from) = (service.id, service.number);
+        out.push(Action::Report(Happening::Scaled { service: id, from, to: number }));
+        let surplus = service.resize(number);
+        self.shrink_rollout(n);
+        for child in surplus.iter().flat_map(|slot| [slot.holder, slot.successor]).flatten() {
+            self.tell_to_stop(now, child, None, out);
+        }
+    }
+
+    /// TTIN, TTOU: one worker more or less of every service, never less than one.
+    pub(super) fn step_number(&mut self, now: Nanos, more: bool, out: &mut Vec<Action>) {
+        for n in 0..self.services.len() {
+            let (number, name) = (self.services[n].number, &self.services[n].name);
+            match number {
+                0 | 1 if !more => {
+                    let message = format!("{name}: TTOU would leave no worker (prebindctl stop, or scale 0)");
+                    out.push(Action::Report(Happening::Refused(message)));
+                }
+                _ if more => self.scale(now, n, (number + 1).min(NUMBER_MAX), out),
+                _ => self.scale(now, n, number - 1, out),
+            }
+        }
+    }
+
+    fn asked_to_signal(
+        &mut self,
+        service: Option<&str>,
+        signal: Signal,
+        out: &mut Vec<Action>,
+    ) -> Result<String, String> {
+        let meant = self.meant(service)?;
+        let workers = self.children.iter().filter(|(_, worker)| worker.alive());
+        let those: Vec<ChildId> = workers
+            .filter(|(_, worker)| meant.contains(&usize::from(worker.service.0)))
+            .map(|(child, _)| *child)
+            .collect();
+        out.extend(those.iter().map(|child| Action::SignalMain(*child, signal)));
+        Ok(format!("{signal} sent to {} {}", those.len(), if those.len() == 1 { "worker" } else { "workers" }))
+    }
+
+    fn asked_to_restart(
+        &mut self,
+        ask: AskId,
+        service: Option<&str>,
+        slot: Option<u32>,
+        out: &mut Vec<Action>,
+    ) -> Result<(), String> {
+        self.refused_while_stopping()?;
+        let [n] = self.meant(service)?[..] else { return Err("which service? (restart SERVICE)".into()) };
+        let (name, number) = (&self.services[n].name, self.services[n].number);
+        match slot {
+            Some(_) if number == 0 => return Err(format!("{name} has no workers")),
+            Some(slot) if slot >= number => {
+                return Err(format!("no slot {slot}: {name} has slots 0 to {}", number - 1));
+            }
+            Some(_) | None => self.begin_rollout(n, slot, Some(ask), out),
+        }
+        Ok(())
+    }
+
+    /// One line: how many are ready.
+    pub(super) fn status_line(&self) -> String {
+        let counts: Vec<String> = self
+            .services
+            .iter()
+            .map(|service| format!("{}: {}/{} ready", service.name, service.ready, service.number))
+            .collect();
+        let stopping = if self.stopping.is_some() { "; stopping" } else { "" };
+        format!("{}{stopping}", counts.join(", "))
+    }
+
+    fn phase(&self) -> Phase {
+        let upgrading = self.services.iter().any(|service| service.rollout.is_some());
+        match (&self.stopping, upgrading, self.all_were_ready) {
+            (Some(_), _, _) => Phase::Stopping,
+            (None, true, _) => Phase::Upgrading,
+            (None, false, true) => Phase::Running,
+            (None, false, false) => Phase::Starting,
+        }
+    }
+
+    /// The state of everything.
+    pub(super) fn status(&self, now: Nanos) -> Status {
+        let mut services: Vec<ServiceStatus> = self.services.iter().map(|service| empty_status(now, service)).collect();
+        for (child, worker) in &self.children {
+            let service = &self.services[usize::from(worker.service.0)];
+            let last_exit = service.slots.get(worker.slot as usize).and_then(|slot| slot.last_exit);
+            services[usize::from(worker.service.0)].workers.push(WorkerStatus {
+                slot: worker.slot,
+                child: Some(*child),
+                generation: worker.generation,
+                state: worker.word(),
+                age_ns: now.saturating_sub(worker.born_at),
+                status: worker.status.as_deref().unwrap_or_default().to_string(),
+                next_try_ns: None,
+                last_exit: last_exit.map(|(how, at)| (how, now.saturating_sub(at))),
+            });
+        }
+        for service in &mut services {
+            service.workers.sort_by_key(|worker| (worker.slot, worker.child));
+        }
+        Status { phase: self.phase(), services }
+    }
+}
+
+/// A service's status with a row for each slot that waits for a worker.
+fn empty_status(now: Nanos, service: &Service) -> ServiceStatus {
+    let waiting = (0..).zip(&service.slots).filter(|(_, slot)| slot.holder.is_none()).filter_map(|(number, slot)| {
+        let next_try_ns = match slot.pending {
+            Pending::Waiting { until } => Some(until.saturating_sub(now)),
+            Pending::Due => Some(0),
+            Pending::Nothing | Pending::Over => return None,
+        };
+        let last_exit = slot.last_exit.map(|(how, at)| (how, now.saturating_sub(at)));
+        Some(WorkerStatus {
+            slot: number,
+            child: None,
+            generation: service.generation,
+            state: "waiting",
+            age_ns: last_exit.map_or(0, |(_, ago)| ago),
+            status: String::new(),
+            next_try_ns,
+            last_exit,
+        })
+    });
+    ServiceStatus {
+        service: service.id,
+        number: service.number,
+        ready: service.ready,
+        generation: service.generation,
+        restarts: service.restarts,
+        workers: waiting.collect(),
+    }
+}
+
+fn either(answer: Result<String, String>) -> Answer {
+    match answer {
+        Ok(message) => Answer::Done(message),
+        Err(message) => Answer::Refused(message),
+    }
+}

@@ -1,0 +1,455 @@
+//! One service: its slots filled, its workers becoming ready, failing and being replaced.
+
+use super::planted::{self, Bug};
+use super::rollout::Rollout;
+use super::slot::{Pending, Slot};
+use super::worker::{State, Worker, soonest};
+use super::{Action, ChildId, Ended, Happening, HowReady, Next, SpawnFailure, Start, Supervisor};
+use crate::exit::Exit;
+use crate::notify::Note;
+use crate::plan::{AckMode, Nanos, Restart, SECOND, ServiceId, ServiceSpec, Signal};
+
+/// A service's policy and state.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) id: ServiceId,
+    pub(super) name: String,
+    pub(super) policy: Policy,
+    /// Workers asked for, now.
+    pub(super) number: u32,
+    pub(super) generation: u32,
+    pub(super) restarts: u64,
+    pub(super) slots: Vec<Slot>,
+    /// How many slots are due: saves looking for them.
+    pub(super) due: u32,
+    /// How many slots are over.
+    over: u32,
+    /// Workers that are starting and count against `max_unacked`.
+    pub(super) unacked: u32,
+    pub(super) ready: u32,
+    /// Its processes whose main process lives.
+    pub(super) alive: u32,
+    /// Until every slot was started once: all may start at once, and a spawn that fails ends prebind.
+    pub(super) first_start: bool,
+    pub(super) rollout: Option<Rollout>,
+    /// The EINHORN_CHILD_INDEX numbers in use, a bit each.
+    indexes: Vec<u64>,
+    /// With slots that are over: the code to end with.
+    pub(super) exit: Option<Exit>,
+}
+
+/// What of the plan the supervisor needs.
+#[derive(Debug, Clone)]
+pub(super) struct Policy {
+    pub(super) ack: AckMode,
+    pub(super) has_sockets: bool,
+    pub(super) min_ready_ns: Nanos,
+    pub(super) start_timeout_ns: Nanos,
+    pub(super) backoff_base_ns: Nanos,
+    pub(super) stop_timeout_ns: Nanos,
+    pub(super) stop_signal: Signal,
+    pub(super) watchdog_ns: Option<Nanos>,
+    max_unacked: Option<u32>,
+    max_additional: Option<u32>,
+    restart: Restart,
+    restart_given: bool,
+}
+
+impl Service {
+    pub(super) fn new(id: ServiceId, spec: &ServiceSpec) -> Service {
+        let number = spec.number.get();
+        let mut slots = Vec::with_capacity(number as usize);
+        slots.resize_with(number as usize, Slot::due);
+        Service {
+            id,
+            name: spec.name.clone(),
+            policy: Policy {
+                ack: spec.ack,
+                has_sockets: !spec.sockets.is_empty(),
+                min_ready_ns: spec.min_ready_ns,
+                start_timeout_ns: spec.start_timeout_ns,
+                backoff_base_ns: spec.backoff_base_ns,
+                stop_timeout_ns: spec.stop_timeout_ns,
+                stop_signal: spec.stop_signal,
+                watchdog_ns: spec.watchdog_ns,
+                max_unacked: spec.max_unacked,
+                max_additional: spec.max_upgrade_additional,
+                restart: spec.restart,
+                restart_given: spec.restart_given,
+            },
+            number,
+            generation: 1,
+            restarts: 0,
+            slots,
+            due: number,
+            over: 0,
+            unacked: 0,
+            ready: 0,
+            alive: 0,
+            first_start: true,
+            rollout: None,
+            indexes: Vec::new(),
+            exit: None,
+        }
+    }
+
+    /// Whether as many are ready as asked for.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready >= self.number
+    }
+
+    /// How many workers above the number may be starting while others are replaced: a quarter, at least one.
+    pub(super) fn surge(&self) -> u32 {
+        (self.number / 4).max(1)
+    }
+
+    pub(super) fn unacked_max(&self) -> u32 {
+        self.policy.max_unacked.unwrap_or(if self.first_start { u32::MAX } else { self.surge() })
+    }
+
+    /// Whether `--max-upgrade-additional` leaves room for one more process.
+    pub(super) fn has_room(&self) -> bool {
+        self.policy.max_additional.is_none_or(|additional| self.alive < self.number.saturating_add(additional.max(1)))
+    }
+
+    /// Waits that are over become due.
+    pub(super) fn end_waits(&mut self, now: Nanos) {
+        for slot in &mut self.slots {
+            if let Pending::Waiting { until } = slot.pending
+                && until <= now
+                && !planted::is(Bug::StuckDeadline)
+            {
+                slot.pending = Pending::Due;
+                self.due += 1;
+            }
+        }
+    }
+
+    pub(super) fn set_pending(&mut self, slot: u32, pending: Pending) {
+        let slot = &mut self.slots[slot as usize];
+        self.due -= u32::from(slot.pending == Pending::Due);
+        self.over -= u32::from(slot.pending == Pending::Over);
+        slot.pending = pending;
+        self.due += u32::from(slot.pending == Pending::Due);
+        self.over += u32::from(slot.pending == Pending::Over);
+    }
+
+    /// Whether the worker of every slot ended and none is started again.
+    pub(super) fn is_over(&self) -> bool {
+        !self.slots.is_empty() && self.over as usize == self.slots.len()
+    }
+
+    /// The number changes: new slots are due; the ones from `number` on are cut off and returned.
+    pub(super) fn resize(&mut self, number: u32) -> Vec<Slot> {
+        self.number = number;
+        for slot in number..self.slots.len() as u32 {
+            self.set_pending(slot, Pending::Nothing);
+        }
+        let kept = if planted::is(Bug::SurplusKept) { self.slots.len() } else { number as usize };
+        let surplus = self.slots.split_off(kept.min(self.slots.len()));
+        while self.slots.len() < number as usize {
+            self.slots.push(Slot::due());
+            self.due += 1;
+        }
+        surplus
+    }
+
+    /// Nothing more is started, ever.
+    pub(super) fn clear_pending(&mut self) {
+        if planted::is(Bug::SpawnWhileStopping) {
+            return;
+        }
+        for slot in &mut self.slots {
+            slot.pending = Pending::Nothing;
+        }
+        (self.due, self.over) = (0, 0);
+    }
+
+    fn take_index(&mut self) -> u32 {
+        if self.indexes.iter().all(|word| *word == u64::MAX) {
+            self.indexes.push(0);
+        }
+        let word = self.indexes.iter().position(|word| *word != u64::MAX).expect("there is room");
+        let bit = self.indexes[word].trailing_ones();
+        self.indexes[word] |= 1 << bit;
+        word as u32 * 64 + bit
+    }
+
+    fn give_back_index(&mut self, index: u32) {
+        self.indexes[index as usize / 64] &= !(1 << (index % 64));
+    }
+}
+
+impl Supervisor {
+    /// The soonest moment at which a service itself needs a tick.
+    pub(super) fn service_deadline(&self, service: &Service) -> Option<Nanos> {
+        let waits = service.slots.iter().filter_map(|slot| match slot.pending {
+            Pending::Waiting { until } => Some(until),
+            Pending::Nothing | Pending::Due | Pending::Over => None,
+        });
+        soonest(waits.min(), self.rollout_deadline(service))
+    }
+
+    /// Starts what is due, as far as the limits allow.
+    pub(super) fn fill(&mut self, now: Nanos, n: usize, out: &mut Vec<Action>) {
+        if self.stopping.is_some() && !planted::is(Bug::SpawnWhileStopping) {
+            return;
+        }
+        let service = &self.services[n];
+        if service.due == 0 {
+            return;
+        }
+        let due: Vec<u32> =
+            (0..service.number).filter(|slot| service.slots[*slot as usize].pending == Pending::Due).collect();
+        for slot in due {
+            let service = &mut self.services[n];
+            if service.unacked >= service.unacked_max() || !service.has_room() {
+                return;
+            }
+            service.set_pending(slot, Pending::Nothing);
+            let child = self.start(now, n, slot, out);
+            self.services[n].slots[slot as usize].holder = Some(child);
+        }
+        let service = &mut self.services[n];
+        if service.first_start && service.slots.iter().all(|slot| slot.used) {
+            service.first_start = false;
+        }
+    }
+
+    /// Asks for one worker.
+    pub(super) fn start(&mut self, now: Nanos, n: usize, slot: u32, out: &mut Vec<Action>) -> ChildId {
+        let child = ChildId(self.next_child);
+        self.next_child += 1;
+        let service = &mut self.services[n];
+        let index = service.take_index();
+        let used = &mut service.slots[slot as usize].used;
+        service.restarts += u64::from(*used);
+        *used = true;
+        let start = Start { child, service: service.id, slot, generation: service.generation, index };
+        let policy = &service.policy;
+        let state = match policy.ack {
+            AckMode::Auto => starting(Some(now + AckMode::GRACE_NS), None),
+            AckMode::After(span) => starting(Some(now + span), None),
+            AckMode::Manual | AckMode::Notify if planted::is(Bug::ReadyByTimeInManual) => {
+                starting(Some(now + SECOND), None)
+            }
+            AckMode::Manual | AckMode::Notify => starting(None, Some(now + policy.start_timeout_ns)),
+        };
+        let worker = Worker::new(&start, now, state, policy.watchdog_ns, service.first_start);
+        service.unacked += 1;
+        service.alive += 1;
+        out.push(Action::Spawn(start));
+        self.children.insert(child, worker);
+        child
+    }
+
+    /// Changes a worker's state and keeps its service's counts.
+    pub(super) fn set_state(&mut self, child: ChildId, state: State) {
+        let Some(worker) = self.children.get_mut(&child) else { return };
+        let service = &mut self.services[usize::from(worker.service.0)];
+        service.unacked -= u32::from(worker.unacked());
+        service.ready -= u32::from(worker.ready_since().is_some());
+        if worker.alive() && matches!(state, State::Lingering { .. }) {
+            service.alive -= 1;
+            service.give_back_index(worker.index);
+        }
+        worker.state = state;
+        service.unacked += u32::from(worker.unacked());
+        service.ready += u32::from(worker.ready_since().is_some());
+    }
+
+    /// A child is no more.
+    pub(super) fn gone(&mut self, child: ChildId, out: &mut Vec<Action>) {
+        let Some(worker) = self.children.remove(&child) else { return };
+        let service = &mut self.services[usize::from(worker.service.0)];
+        service.unacked -= u32::from(worker.unacked());
+        service.ready -= u32::from(worker.ready_since().is_some());
+        if worker.alive() {
+            service.alive -= 1;
+            service.give_back_index(worker.index);
+        }
+        out.push(Action::Forget(child));
+    }
+
+    /// READY=1 or an ack: counts unless the mode is a time.
+    pub(super) fn acked(&mut self, now: Nanos, child: ChildId, how: HowReady, out: &mut Vec<Action>) {
+        let Some(worker) = self.children.get(&child) else { return };
+        let by_time = matches!(self.service(worker.service).policy.ack, AckMode::After(_));
+        if matches!(worker.state, State::Starting { .. }) && !by_time {
+            self.becomes_ready(now, child, how, out);
+        }
+    }
+
+    fn becomes_ready(&mut self, now: Nanos, child: ChildId, how: HowReady, out: &mut Vec<Action>) {
+        let worker = &self.children[&child];
+        let watchdog_at = worker.watchdog_ns.map(|interval| now + interval);
+        out.push(Action::Report(Happening::Ready(worker.who(child), how)));
+        let (id, slot) = (worker.service, worker.slot);
+        self.set_state(child, State::Ready { since: now, watchdog_at });
+        if planted::is(Bug::DoubleStart) && slot < self.service(id).number {
+            self.service_mut(id).set_pending(slot, Pending::Due);
+        }
+    }
+
+    /// A worker would be ready by time: if it has sockets, does it hold one?
+    pub(super) fn time_has_come(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        let worker = &self.children[&child];
+        let look = self.service(worker.service).policy.has_sockets && !planted::is(Bug::SocketsNotLookedAt);
+        if look {
+            self.set_state(child, starting(None, None));
+            out.push(Action::LookSockets(child));
+        } else {
+            self.becomes_ready(now, child, HowReady::Time, out);
+        }
+    }
+
+    /// The answer to that.
+    pub(super) fn sockets_seen(&mut self, now: Nanos, child: ChildId, holds: bool, out: &mut Vec<Action>) {
+        let Some(worker) = self.children.get(&child) else { return };
+        if !matches!(worker.state, State::Starting { .. }) {
+            return;
+        }
+        if holds {
+            self.becomes_ready(now, child, HowReady::Time, out);
+        } else {
+            out.push(Action::Report(Happening::HoldsNoSocket(worker.who(child))));
+            self.set_state(child, State::Starting { ready_at: None, deadline: None, socketless: true });
+        }
+    }
+
+    pub(super) fn start_timed_out(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        let who = self.children[&child].who(child);
+        out.push(Action::Report(Happening::StartTimeout(who)));
+        self.leave_slot(now, child, out);
+        self.tell_to_stop(now, child, None, out);
+    }
+
+    pub(super) fn watchdog_missed(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        if planted::is(Bug::WatchdogIgnored) {
+            self.set_state(child, State::Ready { since: now, watchdog_at: None });
+            return;
+        }
+        let who = self.children[&child].who(child);
+        out.push(Action::Report(Happening::WatchdogMissed(who)));
+        self.leave_slot(now, child, out);
+        self.tell_to_stop(now, child, Some(Signal::ABRT), out);
+    }
+
+    /// What a worker said on the notify socket.
+    pub(super) fn said(&mut self, now: Nanos, child: ChildId, note: &Note, out: &mut Vec<Action>) {
+        let Some(worker) = self.children.get_mut(&child) else { return };
+        if let Some(status) = &note.status {
+            worker.status = if status.is_empty() { None } else { Some(status.as_str().into()) };
+        }
+        if let Some(usec) = note.watchdog_usec {
+            worker.watchdog_ns = (usec > 0).then(|| usec.saturating_mul(1000));
+        }
+        if note.watchdog || note.watchdog_usec.is_some() {
+            let interval = worker.watchdog_ns;
+            if let State::Ready { watchdog_at, .. } = &mut worker.state {
+                *watchdog_at = interval.map(|interval| now.saturating_add(interval));
+            }
+        }
+        if let Some(usec) = note.extend_timeout_usec {
+            worker.extend(now.saturating_add(usec.saturating_mul(1000)));
+        }
+        let running = matches!(worker.state, State::Starting { .. } | State::Ready { .. });
+        if note.stopping && running {
+            self.stops_by_itself(now, child, out);
+        } else if note.ready {
+            self.acked(now, child, HowReady::Notified, out);
+        }
+        if note.watchdog_trigger && matches!(self.children.get(&child), Some(Worker { state: State::Ready { .. }, .. }))
+        {
+            self.watchdog_missed(now, child, out);
+        }
+    }
+
+    fn stops_by_itself(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        let worker = &self.children[&child];
+        out.push(Action::Report(Happening::SaidStopping(worker.who(child))));
+        let patience = self.service(worker.service).policy.stop_timeout_ns;
+        self.leave_slot(now, child, out);
+        self.set_state(child, State::Stopping { told: None, patience_until: Some(now + patience) });
+    }
+
+    /// A worker that was starting or ready no longer counts for its slot, by no will of ours. Says what becomes of it.
+    pub(super) fn leave_slot(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) -> Next {
+        let worker = &self.children[&child];
+        let (id, slot_number) = (worker.service, worker.slot);
+        let ready_ns = worker.ready_since().map(|since| now.saturating_sub(since));
+        let stopping = self.stopping.is_some();
+        let service = self.service_mut(id);
+        let slot = &mut service.slots[slot_number as usize];
+        if slot.successor == Some(child) {
+            slot.successor = None;
+            self.successor_failed(now, id, child, out);
+            return Next::Nothing;
+        }
+        if slot.holder != Some(child) {
+            return Next::Nothing;
+        }
+        slot.holder = slot.successor.take();
+        if slot.holder.is_some() || stopping || slot_number >= service.number {
+            return Next::Nothing;
+        }
+        if planted::is(Bug::ForgottenSlot) && service.rollout.is_some() {
+            return Next::Nothing;
+        }
+        service.due -= u32::from(slot.pending == Pending::Due);
+        let next = slot.after_failure(now, ready_ns, service.policy.backoff_base_ns);
+        service.due += u32::from(slot.pending == Pending::Due);
+        next
+    }
+
+    pub(super) fn spawn_failed(&mut self, now: Nanos, child: ChildId, failure: SpawnFailure, out: &mut Vec<Action>) {
+        let Some(worker) = self.children.get(&child) else { return };
+        let who = worker.who(child);
+        if worker.initial && self.stopping.is_none() {
+            out.push(Action::Report(Happening::SpawnFailed { who, message: failure.message, next: Next::Nothing }));
+            self.release(child);
+            self.gone(child, out);
+            self.begin_stop(now, Exit::System, None, out);
+            return;
+        }
+        let already_stopping = self.stopping.is_some();
+        let next = self.leave_slot(now, child, out);
+        self.gone(child, out);
+        if !already_stopping {
+            out.push(Action::Report(Happening::SpawnFailed { who, message: failure.message, next }));
+        }
+    }
+
+    /// Takes a child out of its slot without a successor.
+    pub(super) fn release(&mut self, child: ChildId) {
+        let worker = &self.children[&child];
+        let (id, slot) = (worker.service, worker.slot);
+        let slot = &mut self.service_mut(id).slots[slot as usize];
+        if slot.holder == Some(child) {
+            slot.holder = None;
+        }
+        if slot.successor == Some(child) {
+            slot.successor = None;
+        }
+    }
+
+    /// A slot's worker ended and `--restart` says that it stays so.
+    pub(super) fn is_over(&self, id: ServiceId, how: Ended, foreground: bool) -> bool {
+        let policy = &self.service(id).policy;
+        let clean = how == Ended::Code(0);
+        match policy.restart {
+            Restart::Always => foreground && clean && !policy.restart_given,
+            Restart::OnFailure => clean,
+            Restart::No => true,
+        }
+    }
+
+    /// Whether the exit codes of workers are ours.
+    pub(super) fn passes_exit_code(&self, id: ServiceId) -> bool {
+        self.service(id).policy.restart == Restart::No
+    }
+}
+
+fn starting(ready_at: Option<Nanos>, deadline: Option<Nanos>) -> State {
+    State::Starting { ready_at, deadline, socketless: false }
+}

@@ -1,0 +1,255 @@
+//! Ways out: a worker that is told to stop, one that ended, what it leaves behind, and the end of everything.
+
+use super::planted::{self, Bug};
+use super::worker::{State, Worker};
+use super::{Action, Answer, AskId, ChildId, Ended, Happening, Next, Supervisor, Told, Upward};
+use crate::exit::Exit;
+use crate::plan::{Nanos, SECOND, ServiceId, Signal};
+
+/// The first look whether a dead worker's group is gone; the pauses double from here to [`LOOK_MAX_NS`].
+const LOOK_FIRST_NS: Nanos = SECOND / 200;
+const LOOK_MAX_NS: Nanos = SECOND;
+/// How long to look after SIGKILL for processes that it does not end.
+const GIVE_UP_NS: Nanos = 5 * SECOND;
+
+/// Everything is on the way out.
+#[derive(Debug)]
+pub(super) struct Stop {
+    /// What prebind ends with.
+    exit: Exit,
+    /// The `stop` requests that wait for the end.
+    asks: Vec<AskId>,
+    /// An interrupt was seen: the next one kills.
+    interrupted: bool,
+}
+
+impl Supervisor {
+    /// The end of everything begins. `signal`: instead of each service's stop signal.
+    pub(super) fn begin_stop(&mut self, now: Nanos, exit: Exit, signal: Option<Signal>, out: &mut Vec<Action>) {
+        debug_assert!(self.stopping.is_none());
+        self.stopping = Some(Stop { exit, asks: Vec::new(), interrupted: false });
+        out.push(Action::Report(Happening::Stopping));
+        out.push(Action::Upward(Upward::Stopping));
+        for n in 0..self.services.len() {
+            self.halt_rollout(now, n, "prebind is stopping", out);
+            self.services[n].clear_pending();
+        }
+        let running: Vec<ChildId> = self.running().collect();
+        for child in running {
+            self.release(child);
+            self.tell_to_stop(now, child, signal, out);
+        }
+    }
+
+    /// A signal to prebind.
+    pub(super) fn told(&mut self, now: Nanos, told: Told, out: &mut Vec<Action>) {
+        match told {
+            Told::Stop => self.stop(now, None, None, out),
+            Told::Quit => self.stop(now, Some(Signal::QUIT), None, out),
+            Told::Interrupt => self.interrupt(now, out),
+            Told::Upgrade if self.stopping.is_none() => {
+                for n in 0..self.services.len() {
+                    self.begin_rollout(n, None, None, out);
+                }
+            }
+            Told::More | Told::Fewer if self.stopping.is_none() => self.step_number(now, told == Told::More, out),
+            Told::Upgrade | Told::More | Told::Fewer => {}
+        }
+    }
+
+    /// Stops everything, or, when that is under way already, joins it.
+    pub(super) fn stop(&mut self, now: Nanos, signal: Option<Signal>, ask: Option<AskId>, out: &mut Vec<Action>) {
+        if self.stopping.is_none() {
+            self.begin_stop(now, Exit::Done, signal, out);
+        } else if let Some(signal) = signal {
+            let alive = self.children.iter().filter(|(_, worker)| worker.alive());
+            out.extend(alive.map(|(child, _)| Action::SignalMain(*child, signal)));
+        }
+        if let Some(stop) = &mut self.stopping {
+            stop.asks.extend(ask);
+        }
+    }
+
+    fn interrupt(&mut self, now: Nanos, out: &mut Vec<Action>) {
+        if !self.stopping.as_ref().is_some_and(|stop| stop.interrupted) {
+            self.stop(now, None, None, out);
+            if let Some(stop) = &mut self.stopping {
+                stop.interrupted = true;
+            }
+            return;
+        }
+        if let Some(stop) = &mut self.stopping {
+            stop.exit = Exit::Failed;
+        }
+        let all: Vec<ChildId> = self.children.keys().copied().collect();
+        for child in all {
+            self.kill(now, child, out);
+        }
+    }
+
+    /// Asks a worker to stop, with its service's stop signal or another one. It must be out of its slot.
+    pub(super) fn tell_to_stop(&mut self, now: Nanos, child: ChildId, signal: Option<Signal>, out: &mut Vec<Action>) {
+        let Some(worker) = self.children.get(&child) else { return };
+        let policy = &self.service(worker.service).policy;
+        let signal = signal.unwrap_or(policy.stop_signal);
+        let patience_until = Some(now.saturating_add(policy.stop_timeout_ns));
+        out.push(Action::Report(Happening::ToldToStop(worker.who(child), signal)));
+        out.push(Action::SignalMain(child, signal));
+        let patience_until = if planted::is(Bug::NeverKilled) { None } else { patience_until };
+        self.set_state(child, State::Stopping { told: Some(signal), patience_until });
+    }
+
+    /// A stopping worker's patience is over: it is told, or, if it was told, killed.
+    pub(super) fn patience_over(&mut self, now: Nanos, child: ChildId, told: Option<Signal>, out: &mut Vec<Action>) {
+        match told {
+            None => self.tell_to_stop(now, child, None, out),
+            Some(_) => self.kill(now, child, out),
+        }
+    }
+
+    fn kill(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        let Some(worker) = self.children.get(&child) else { return };
+        let state = match worker.state {
+            State::Lingering { look_at, pause_ns, give_up_at, .. } => {
+                State::Lingering { kill_at: None, look_at, pause_ns, give_up_at: give_up_at.or(Some(now + GIVE_UP_NS)) }
+            }
+            State::Starting { .. } | State::Ready { .. } | State::Stopping { .. } => {
+                State::Stopping { told: Some(Signal::KILL), patience_until: None }
+            }
+        };
+        out.push(Action::Report(Happening::Killed(worker.who(child))));
+        out.push(Action::SignalGroup(child, Signal::KILL));
+        self.set_state(child, state);
+    }
+
+    /// A child's main process ended.
+    pub(super) fn exited(
+        &mut self,
+        now: Nanos,
+        child: ChildId,
+        how: Ended,
+        group_left: bool,
+        foreground: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(worker) = self.children.get(&child) else { return };
+        let (who, id, was_ready) = (worker.who(child), worker.service, worker.ready_since().is_some());
+        let killed = matches!(worker.state, State::Stopping { told: Some(Signal::KILL), .. });
+        let unexpected = !matches!(worker.state, State::Stopping { told: Some(_), .. });
+        if planted::is(Bug::ExitOverlooked) && !unexpected {
+            return;
+        }
+        let mut alone = false;
+        if let Some(slot) = self.service_mut(id).slots.get_mut(who.slot as usize) {
+            slot.last_exit = Some((how, now));
+            alone = slot.holder == Some(child) && slot.successor.is_none();
+        }
+        let next = if unexpected && alone && self.is_over(id, how, foreground) {
+            self.slot_over(id, child, how);
+            Next::Nothing
+        } else if unexpected {
+            self.leave_slot(now, child, out)
+        } else {
+            Next::Nothing
+        };
+        out.push(Action::Report(Happening::Exited { who, how, unexpected, was_ready, next }));
+        if group_left && !planted::is(Bug::LeftoversIgnored) {
+            self.linger(now, child, killed, out);
+        } else {
+            self.gone(child, out);
+        }
+        if planted::is(Bug::SignalledWhenGone) && !group_left {
+            out.push(Action::SignalMain(child, Signal::TERM));
+        }
+        if foreground && unexpected && self.stopping.is_none() && user_ended(how) {
+            self.begin_stop(now, Exit::Done, None, out);
+        }
+    }
+
+    /// The slot's worker ended and is not started again.
+    fn slot_over(&mut self, id: ServiceId, child: ChildId, how: Ended) {
+        let slot = self.children[&child].slot;
+        self.release(child);
+        let passes = self.passes_exit_code(id);
+        let service = self.service_mut(id);
+        service.set_pending(slot, super::slot::Pending::Over);
+        let exit = match how {
+            Ended::Code(0) => Exit::Done,
+            _ if !passes => Exit::Done,
+            Ended::Code(code) => Exit::Code(code),
+            Ended::Signal(signal) => Exit::Signal(signal.0.unsigned_abs() as u8),
+        };
+        if service.exit.is_none_or(|before| before == Exit::Done) {
+            service.exit = Some(exit);
+        }
+    }
+
+    /// Others of its group live on: no orphan goes on serving old code.
+    fn linger(&mut self, now: Nanos, child: ChildId, killed: bool, out: &mut Vec<Action>) {
+        let worker = &self.children[&child];
+        let policy = &self.service(worker.service).policy;
+        let signal = if killed { Signal::KILL } else { policy.stop_signal };
+        let kill_at = (!killed).then(|| now.saturating_add(policy.stop_timeout_ns));
+        out.push(Action::Report(Happening::Leftovers(worker.who(child), signal)));
+        out.push(Action::SignalGroup(child, signal));
+        self.set_state(
+            child,
+            State::Lingering {
+                kill_at,
+                look_at: now + LOOK_FIRST_NS,
+                pause_ns: LOOK_FIRST_NS,
+                give_up_at: killed.then_some(now + GIVE_UP_NS),
+            },
+        );
+    }
+
+    /// A deadline of a lingering group.
+    pub(super) fn look_again(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        let State::Lingering { kill_at, look_at, pause_ns, give_up_at } = self.children[&child].state else { return };
+        if give_up_at.is_some_and(|at| at <= now) {
+            self.gone(child, out);
+            return;
+        }
+        if kill_at.is_some_and(|at| at <= now) {
+            self.kill(now, child, out);
+            return;
+        }
+        if look_at <= now {
+            let pause_ns = (pause_ns * 2).min(LOOK_MAX_NS);
+            self.set_state(child, State::Lingering { kill_at, look_at: now + pause_ns, pause_ns, give_up_at });
+            out.push(Action::LookGroup(child));
+        }
+    }
+
+    /// Whether it is all over: stopped, or every slot of every service is.
+    pub(super) fn notice_end(&mut self, now: Nanos, out: &mut Vec<Action>) {
+        if self.stopping.is_none() && self.services.iter().all(super::service::Service::is_over) {
+            let exit = self.services.iter().filter_map(|service| service.exit).find(|exit| *exit != Exit::Done);
+            self.begin_stop(now, exit.unwrap_or(Exit::Done), None, out);
+        }
+        if !self.children.is_empty() {
+            return;
+        }
+        let Some(stop) = &mut self.stopping else { return };
+        for ask in stop.asks.drain(..) {
+            out.push(Action::Answer(ask, Answer::Done("stopped".into())));
+        }
+        out.push(Action::Report(Happening::Stopped));
+        self.ended = Some(stop.exit);
+        self.ping_at = None;
+    }
+
+    /// The children that hold or will hold a slot.
+    pub(super) fn running(&self) -> impl Iterator<Item = ChildId> {
+        let running = |worker: &Worker| matches!(worker.state, State::Starting { .. } | State::Ready { .. });
+        self.children.iter().filter(move |(_, worker)| running(worker)).map(|(child, _)| *child)
+    }
+}
+
+/// How a worker in the terminal's foreground ends when its user is done with it: it alone saw the ^C.
+fn user_ended(how: Ended) -> bool {
+    match how {
+        Ended::Signal(signal) => signal == Signal::INT || signal == Signal::QUIT,
+        Ended::Code(code) => code == 130,
+    }
+}

@@ -1,0 +1,140 @@
+//! One worker and its states. The specification stands at the top of the room.
+
+use super::{ChildId, Start, Who};
+use crate::plan::{Nanos, ServiceId, Signal};
+
+/// One child of a service: from the spawn until nothing is left of its process group.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) service: ServiceId,
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+    pub(super) index: u32,
+    /// One of the first round: if it cannot be spawned, prebind ends.
+    pub(super) initial: bool,
+    pub(super) born_at: Nanos,
+    pub(super) state: State,
+    /// The interval of its watchdog: from the plan, or its own WATCHDOG_USEC.
+    pub(super) watchdog_ns: Option<Nanos>,
+    pub(super) status: Option<Box<str>>,
+}
+
+/// Where a worker is in its life. Deadlines are fields of the states that they belong to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum State {
+    Starting {
+        /// Ready by time at this moment, if it then holds a socket.
+        ready_at: Option<Nanos>,
+        /// Stopped if not ready by then.
+        deadline: Option<Nanos>,
+        /// It would have been ready by time but holds none of its sockets.
+        socketless: bool,
+    },
+    Ready {
+        since: Nanos,
+        /// When WATCHDOG=1 is due.
+        watchdog_at: Option<Nanos>,
+    },
+    Stopping {
+        /// What it was told; `None`: it said STOPPING=1 by itself and was told nothing yet.
+        told: Option<Signal>,
+        /// When it is told (or, if it was, killed); `None` once killed.
+        patience_until: Option<Nanos>,
+    },
+    /// Its main process ended; others of its group live on.
+    Lingering {
+        /// When they are killed; `None` once done.
+        kill_at: Option<Nanos>,
+        /// When to look whether they are gone.
+        look_at: Nanos,
+        /// How long to wait before the look after that.
+        pause_ns: Nanos,
+        /// When to stop looking: nothing helps against a process that even SIGKILL does not end.
+        give_up_at: Option<Nanos>,
+    },
+}
+
+impl Worker {
+    pub(super) fn who(&self, child: ChildId) -> Who {
+        Who { service: self.service, slot: self.slot, generation: self.generation, child }
+    }
+
+    pub(super) fn new(
+        start: &Start,
+        born_at: Nanos,
+        state: State,
+        watchdog_ns: Option<Nanos>,
+        initial: bool,
+    ) -> Worker {
+        Worker {
+            service: start.service,
+            slot: start.slot,
+            generation: start.generation,
+            index: start.index,
+            initial,
+            born_at,
+            state,
+            watchdog_ns,
+            status: None,
+        }
+    }
+
+    /// EXTEND_TIMEOUT_USEC: whatever limit its start or its stop is under moves, never nearer.
+    pub(super) fn extend(&mut self, until: Nanos) {
+        match &mut self.state {
+            State::Starting { deadline: Some(at), .. } | State::Stopping { patience_until: Some(at), .. } => {
+                *at = until.max(*at);
+            }
+            State::Starting { .. } | State::Ready { .. } | State::Stopping { .. } | State::Lingering { .. } => {}
+        }
+    }
+
+    /// The soonest moment at which this worker needs a tick.
+    pub(super) fn deadline(&self) -> Option<Nanos> {
+        match self.state {
+            State::Starting { ready_at, deadline, .. } => soonest(ready_at, deadline),
+            State::Ready { watchdog_at, .. } => watchdog_at,
+            State::Stopping { patience_until, .. } => patience_until,
+            State::Lingering { kill_at, look_at, give_up_at, .. } => {
+                soonest(soonest(kill_at, give_up_at), Some(look_at))
+            }
+        }
+    }
+
+    /// Whether its main process is alive as far as we know.
+    pub(super) fn alive(&self) -> bool {
+        match self.state {
+            State::Starting { .. } | State::Ready { .. } | State::Stopping { .. } => true,
+            State::Lingering { .. } => false,
+        }
+    }
+
+    /// Whether it counts against `--max-unacked`: one that cannot become ready by itself does not block the others.
+    pub(super) fn unacked(&self) -> bool {
+        matches!(self.state, State::Starting { socketless: false, .. })
+    }
+
+    pub(super) fn ready_since(&self) -> Option<Nanos> {
+        match self.state {
+            State::Ready { since, .. } => Some(since),
+            State::Starting { .. } | State::Stopping { .. } | State::Lingering { .. } => None,
+        }
+    }
+
+    /// The word of `status`.
+    pub(super) fn word(&self) -> &'static str {
+        match self.state {
+            State::Starting { .. } => "starting",
+            State::Ready { .. } => "ready",
+            State::Stopping { .. } | State::Lingering { .. } => "stopping",
+        }
+    }
+}
+
+/// The sooner of two deadlines.
+pub(super) fn soonest(a: Option<Nanos>, b: Option<Nanos>) -> Option<Nanos> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
+    }
+}
