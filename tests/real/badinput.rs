@@ -103,16 +103,28 @@ fn no_permission() {
 
 #[test]
 fn no_such_user_or_group() {
+    let dir = TempDir::new();
+    let path = dir.join("web.sock");
     for options in [
         &["--user", "no-such-user"][..],
         &["--group", "no-such-group"],
-        &["-b", "/tmp/prebind-real-x,user=no-such-user"],
-        &["-b", "/tmp/prebind-real-x,group=no-such-group"],
+        &["-b", &format!("{path},user=no-such-user")],
+        &["-b", &format!("{path},group=no-such-group")],
     ] {
-        let finished = Setup::new(options).and(&["--", "true"]).finish();
-        finished.code(111).says(&["no-such-", "no such"]);
+        Setup::new(options).and(&["--", "true"]).finish().code(111).says(&["no such", "no-such-"]);
+        assert!(!Path::new(&path).exists());
     }
-    assert!(!Path::new("/tmp/prebind-real-x").exists());
+}
+
+#[test]
+fn options_that_mean_nothing() {
+    for (options, words) in [
+        (["-b", "@prebind-real-x,user=daemon"], &["user", "argument 4"][..]),
+        (["-b", "udp:127.0.0.1:0,backlog=3"], &["backlog", "argument 4"]),
+        (["--limit", "nofiles=3"], &["nofiles", "did you mean nofile"]),
+    ] {
+        Setup::new(&options).and(&["--", "true"]).finish().code(100).says(words);
+    }
 }
 
 #[test]

@@ -251,10 +251,29 @@ fn every_option_reaches_the_socket() {
         (format!("{tcp},freebind"), "freebind", 1),
         (format!("{tcp},rcvbuf=64K"), "rcvbuf", 2 * 64 * 1024), // the kernel doubles what is asked
         (format!("{tcp},sndbuf=32768"), "sndbuf", 2 * 32768),
+        (format!("{tcp},keepidle=61"), "keepidle", 61),
+        (format!("{tcp},keepintvl=7"), "keepintvl", 7),
+        (format!("{tcp},keepcnt=4"), "keepcnt", 4),
+        (format!("{tcp},priority=3"), "priority", 3),
+        (format!("{tcp},tos=16"), "tos", 16),
+        (format!("{tcp},ttl=33"), "ttl", 33),
+        ("[::1]:0,ttl=34".to_owned(), "hops", 34),
+        (format!("udp:{tcp},broadcast"), "broadcast", 1),
+        (format!("udp:{tcp},pktinfo"), "pktinfo", 1),
+        ("udp:[::1]:0,pktinfo".to_owned(), "pktinfo6", 1),
+        (format!("udp:{tcp},timestamp=us"), "timestamp", 1),
+        (format!("udp:{tcp},timestamp=ns"), "timestampns", 1),
+        (format!("@prebind-real-cred-{},passcred", std::process::id()), "passcred", 1),
+        (format!("@prebind-real-sec-{},passsec", std::process::id()), "passsec", 1),
     ] {
         let socket = third(&bind);
         assert_eq!(socket[option], value, "{bind}: {socket}");
     }
+    let socket = third(&format!("{tcp},congestion=reno"));
+    assert_eq!(socket["congestion"], "reno", "{socket}");
+    let dir = TempDir::new();
+    let socket = third(&format!("fifo:{},pipesize=128K", dir.join("in.fifo")));
+    assert_eq!(socket["pipesize"], 128 * 1024, "{socket}");
     // Seconds become a number of SYN-ACK retransmissions, and come back rounded up.
     let socket = third(&format!("{tcp},defer=5"));
     assert!(socket["defer"].as_i64() >= Some(5), "{socket}");

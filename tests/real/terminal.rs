@@ -1,26 +1,29 @@
 //! Chapter "On a terminal": with one worker it is the terminal's foreground; with several they read nothing.
 
 use crate::harness::{Setup, probe, proc, wait_for};
+use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 /// A pseudo-terminal, and a hook that makes its other end the controlling terminal and standard input.
 fn terminal() -> (File, File, impl FnMut() -> std::io::Result<()> + Send + Sync + 'static) {
-    let pty = nix::pty::openpty(None, None).expect("openpty");
-    let number = pty.slave.as_raw_fd();
-    // Or prebind would hold the line open itself.
-    for end in [&pty.master, &pty.slave] {
-        let close = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
-        nix::fcntl::fcntl(end, close).expect("close-on-exec");
-    }
+    use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+    // Close-on-exec from birth: the terminal closes when this test lets go of it, whoever else starts programs.
+    let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).expect("a terminal");
+    grantpt(&master).and_then(|()| unlockpt(&master)).expect("its other end");
+    let name = ptsname_r(&master).expect("its name");
+    let options = std::fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(name);
+    let slave = options.expect("open it");
+    let number = slave.as_raw_fd();
     let hook = move || unsafe {
         if libc::setsid() < 0 || libc::ioctl(number, libc::TIOCSCTTY, 0) < 0 || libc::dup2(number, 0) < 0 {
             return Err(std::io::Error::last_os_error());
         }
         Ok(())
     };
-    (File::from(pty.master), File::from(pty.slave), hook)
+    (File::from(OwnedFd::from(master)), slave, hook)
 }
 
 #[test]
@@ -53,7 +56,7 @@ fn a_terminal_that_closes_stops_it() {
     let workers = prebind.worker_pids();
     drop(slave);
     // Whatever was echoed is read first; then the line is cut, and the kernel sends HUP to the session's leader.
-    let _ = nix::fcntl::fcntl(&master, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
+    let _ = nix::fcntl::fcntl(&master, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
     let _ = master.read(&mut [0; 256]);
     drop(master);
     assert_eq!(prebind.wait_exit().code(), Some(0));
