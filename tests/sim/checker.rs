@@ -35,6 +35,8 @@ struct Service {
     number: u32,
     /// When workers were started, by slot.
     starts: BTreeMap<u32, Vec<Nanos>>,
+    /// Back-off: when a slot may be filled again at the soonest.
+    not_before: BTreeMap<u32, Nanos>,
     operations: usize,
     restarting: bool,
 }
@@ -74,6 +76,7 @@ impl Checker {
             spec: spec.clone(),
             number: spec.number.get(),
             starts: BTreeMap::new(),
+            not_before: BTreeMap::new(),
             operations: 0,
             restarting: false,
         };
@@ -223,6 +226,7 @@ impl Checker {
             Action::Forget(id) => {
                 let child = self.children.remove(id).expect("a child is forgotten once");
                 assert!(child.exited_at.is_some() || child.never_was, "{id:?} is forgotten though it lives");
+                assert!(!child.leaves || child.leftovers_told, "{id:?} left others behind, and they are left alone");
             }
             Action::Answer(ask, answer) => {
                 assert!(self.asked.remove(ask), "{ask:?} is answered twice, or was never asked");
@@ -260,6 +264,8 @@ impl Checker {
         let mates = own.iter().filter(|child| child.active() && child.start.slot == start.slot).count();
         assert!(mates < if service.restarting { 2 } else { 1 }, "slot {} has a holder already", start.slot);
         let service = &mut self.services[usize::from(start.service.0)];
+        let pause = service.not_before.remove(&start.slot).filter(|_| !service.restarting);
+        assert!(pause.is_none_or(|until| until <= now), "slot {} is filled again without back-off", start.slot);
         let starts = service.starts.entry(start.slot).or_default();
         starts.push(now);
         starts.retain(|at| *at + 10 * SECOND > now);
@@ -291,14 +297,30 @@ impl Checker {
             Happening::StartTimeout(who) | Happening::WatchdogMissed(who) => self.child(who.child).failed = true,
             Happening::SaidStopping(who) => self.child(who.child).stopping_itself = Some(now),
             Happening::ToldToStop(who, _) => self.told_to_stop(now, who),
-            Happening::Exited { who, how, unexpected, .. } => {
+            Happening::Exited { who, how, unexpected, was_ready, .. } => {
                 if *unexpected {
                     self.ended_codes.push(*how);
                 }
+                let mate = self.children.values().any(|other| {
+                    let place = (other.start.service, other.start.slot);
+                    other.start.child != who.child && other.active() && place == (who.service, who.slot)
+                });
+                if *unexpected && !was_ready && !mate && self.children[&who.child].stopping_itself.is_none() {
+                    let service = &mut self.services[usize::from(who.service.0)];
+                    service.not_before.insert(who.slot, now + service.spec.backoff_base_ns * 3 / 2);
+                }
                 self.child(who.child).exited_at = Some(now);
             }
-            Happening::Scaled { service, to, .. } => self.services[usize::from(service.0)].number = *to,
-            Happening::RestartBegun(service) => self.services[usize::from(service.0)].restarting = true,
+            Happening::Scaled { service, to, .. } => {
+                let service = &mut self.services[usize::from(service.0)];
+                service.number = *to;
+                service.not_before.clear();
+            }
+            Happening::RestartBegun(service) => {
+                let service = &mut self.services[usize::from(service.0)];
+                service.restarting = true;
+                service.not_before.clear();
+            }
             Happening::RestartDone(service) | Happening::RestartHalted(service, _) => {
                 self.services[usize::from(service.0)].restarting = false;
             }
