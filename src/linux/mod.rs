@@ -7,6 +7,7 @@ mod proc;
 mod signals;
 mod sources;
 mod terminal;
+mod trim;
 
 pub use log::Log;
 
@@ -19,7 +20,7 @@ use crate::plan::{Nanos, Plan, SocketId};
 use crate::run::Kernel;
 use crate::sockets::Sockets;
 use crate::spawn::{Base, Copy, launch};
-use crate::supervise::{Action, Answer, AskId, ChildId, Event, SpawnFailure, Start, Upward};
+use crate::supervise::{Action, Answer, AskId, ChildId, Event, Happening, SpawnFailure, Start, Upward};
 use children::Children;
 use nix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
@@ -232,7 +233,7 @@ impl Linux {
         }
     }
 
-    fn report(&mut self, happening: &crate::supervise::Happening) {
+    fn report(&mut self, happening: &Happening) {
         let names = Names {
             service: &|id| self.plan.service(id).name.as_str(),
             sockets: &|id| {
@@ -242,6 +243,9 @@ impl Linux {
         };
         let line = event(happening, &names, &|child| self.children.pid(child));
         self.publish(&line);
+        if *happening == Happening::AllReady {
+            trim::trim();
+        }
     }
 
     fn tell_manager(&mut self, what: Upward) {
