@@ -2,6 +2,8 @@
 //! when a figure is missed. Started by tests/bench/run. The two are run in turns, so that a busy
 //! moment of the machine meets both; medians are compared, ratios judged.
 
+#![allow(unsafe_code)] // kill, mkfifo, poll and pidfd_open, which std does not offer
+
 mod harness;
 mod idle;
 mod kill;

@@ -3,6 +3,7 @@
 use super::harness::{Answer, Launcher, Paths, Which, ask, first_answer, median, signal};
 use super::table::Table;
 use std::net::TcpStream;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -40,9 +41,12 @@ fn round(paths: &Paths, which: Which, random: &mut Random, seen: &mut Seen) -> A
     for _ in 0..KILLS_A_ROUND {
         let pid = first_answer(launcher.address)?;
         sleep(Duration::from_micros(random.below(50_000)));
+        let death = Death::of(pid)?;
         let killed = Instant::now();
         signal(pid, libc::SIGKILL);
-        // Made in the gap: nobody can accept it but the next worker.
+        // A dying worker may still accept, and the connection dies with it under any launcher: the gap begins
+        // when it is dead.
+        death.wait();
         match TcpStream::connect(launcher.address).and_then(ask) {
             Ok(next) if next != pid => seen.answered += 1,
             Ok(_) => return Err("a killed worker answered".into()),
@@ -54,6 +58,25 @@ fn round(paths: &Paths, which: Which, random: &mut Random, seen: &mut Seen) -> A
         seen.milliseconds.push(killed.elapsed().as_secs_f64() * 1000.0);
     }
     Ok(())
+}
+
+/// A pidfd: readable when the process is dead, whoever its parent is.
+struct Death(OwnedFd);
+
+impl Death {
+    fn of(pid: i32) -> Answer<Death> {
+        // SAFETY: pidfd_open takes two numbers; what it returns is a new descriptor of ours, or -1.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or(format!("the worker {pid} is gone"))?;
+        // SAFETY: just opened, and nobody else owns it.
+        Ok(Death(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    fn wait(&self) {
+        let mut poll = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd, alive through the call, and the count says one.
+        unsafe { libc::poll(&mut poll, 1, 60_000) };
+    }
 }
 
 /// xorshift64: enough for random phases.
