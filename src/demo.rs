@@ -169,7 +169,6 @@ mod tests {
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
     use std::sync::mpsc;
-    use std::thread::JoinHandle;
     use std::time::{Duration, Instant};
 
     const LINE: &str = "{\"service\":\"web\",\"slot\":0,\"pid\":10,\"generation\":1}\n";
@@ -179,7 +178,8 @@ mod tests {
         /// What the workers share, kept open as prebind keeps it.
         listener: TcpListener,
         tell: Option<UnixStream>,
-        thread: Option<JoinHandle<()>>,
+        /// Disconnected when its thread is gone.
+        ended: mpsc::Receiver<()>,
     }
 
     impl Server {
@@ -193,7 +193,9 @@ mod tests {
             told.set_nonblocking(true).unwrap();
             let shared = listener.try_clone().unwrap();
             let (is_ready, ready) = mpsc::channel();
-            let thread = std::thread::spawn(move || {
+            let (alive, ended) = mpsc::channel::<()>();
+            std::thread::spawn(move || {
+                let _alive = alive;
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().unwrap();
                 let run = async {
                     let told = tokio::net::UnixStream::from_std(told).unwrap();
@@ -207,7 +209,7 @@ mod tests {
             });
             ready.recv_timeout(Duration::from_secs(10)).unwrap();
             let address = listener.local_addr().unwrap();
-            Server { address, listener, tell: Some(tell), thread: Some(thread) }
+            Server { address, listener, tell: Some(tell), ended }
         }
 
         fn client(&self) -> Client {
@@ -224,7 +226,8 @@ mod tests {
         fn join(mut self) -> Duration {
             let start = Instant::now();
             self.tell();
-            self.thread.take().unwrap().join().unwrap();
+            let waited = self.ended.recv_timeout(Duration::from_secs(20));
+            assert_eq!(waited, Err(mpsc::RecvTimeoutError::Disconnected));
             start.elapsed()
         }
     }
