@@ -169,7 +169,6 @@ mod tests {
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
     use std::sync::mpsc;
-    use std::thread::JoinHandle;
     use std::time::{Duration, Instant};
 
     const LINE: &str = "{\"service\":\"web\",\"slot\":0,\"pid\":10,\"generation\":1}\n";
@@ -179,7 +178,8 @@ mod tests {
         /// What the workers share, kept open as prebind keeps it.
         listener: TcpListener,
         tell: Option<UnixStream>,
-        thread: Option<JoinHandle<()>>,
+        /// Hears of its good end.
+        ended: mpsc::Receiver<()>,
     }
 
     impl Server {
@@ -193,7 +193,8 @@ mod tests {
             told.set_nonblocking(true).unwrap();
             let shared = listener.try_clone().unwrap();
             let (is_ready, ready) = mpsc::channel();
-            let thread = std::thread::spawn(move || {
+            let (has_ended, ended) = mpsc::channel();
+            std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().unwrap();
                 let run = async {
                     let told = tokio::net::UnixStream::from_std(told).unwrap();
@@ -204,10 +205,11 @@ mod tests {
                     .await
                 };
                 runtime.block_on(run).unwrap();
+                let _ = has_ended.send(());
             });
             ready.recv_timeout(Duration::from_secs(10)).unwrap();
             let address = listener.local_addr().unwrap();
-            Server { address, listener, tell: Some(tell), thread: Some(thread) }
+            Server { address, listener, tell: Some(tell), ended }
         }
 
         fn client(&self) -> Client {
@@ -224,7 +226,7 @@ mod tests {
         fn join(mut self) -> Duration {
             let start = Instant::now();
             self.tell();
-            self.thread.take().unwrap().join().unwrap();
+            self.ended.recv_timeout(Duration::from_secs(20)).unwrap();
             start.elapsed()
         }
     }

@@ -101,8 +101,13 @@ impl Request {
 /// Serves one connection to its end.
 pub(super) async fn connection(stream: Stream, shared: Arc<Shared>) {
     let mut buffer = Vec::new();
-    while let Ok(true) = exchange(&stream, &shared, &mut buffer).await {}
-    if stream.end().is_ok() {
+    let last = loop {
+        match exchange(&stream, &shared, &mut buffer).await {
+            Ok(After::Again) => {}
+            last => break last,
+        }
+    };
+    if matches!(last, Ok(After::Answered)) && stream.end().is_ok() {
         // Closing with unread bytes would reset the connection and take the last answer with it.
         let until = Instant::now() + LINGER_MAX;
         while let Ok(Ok(1..)) = timeout_at(until, stream.read(&mut buffer)).await {
@@ -111,17 +116,27 @@ pub(super) async fn connection(stream: Stream, shared: Arc<Shared>) {
     }
 }
 
-/// One request and its answer; whether there may be another.
-async fn exchange(stream: &Stream, shared: &Shared, buffer: &mut Vec<u8>) -> io::Result<bool> {
+/// What follows a request.
+enum After {
+    /// Another one may.
+    Again,
+    /// This was the last.
+    Answered,
+    /// There was none.
+    Idle,
+}
+
+/// One request and its answer.
+async fn exchange(stream: &Stream, shared: &Shared, buffer: &mut Vec<u8>) -> io::Result<After> {
     if buffer.is_empty() && !first_byte(stream, shared, buffer).await? {
-        return Ok(false);
+        return Ok(After::Idle);
     }
     let whole = async {
         let request = match head(stream, buffer).await? {
             Ok(request) => request,
             Err(status) => {
                 answer(stream, status, &format!("{status}\n"), false, false).await?;
-                return Ok(false);
+                return Ok(After::Answered);
             }
         };
         if request.keep {
@@ -130,7 +145,7 @@ async fn exchange(stream: &Stream, shared: &Shared, buffer: &mut Vec<u8>) -> io:
         let keep = request.keep && !shared.draining();
         let (status, body) = if request.root { ("200 OK", shared.line.as_str()) } else { ("404 Not Found", "404\n") };
         answer(stream, status, body, request.head, keep).await?;
-        Ok(keep)
+        Ok(if keep { After::Again } else { After::Answered })
     };
     timeout(REQUEST_MAX, whole).await?
 }

@@ -4,7 +4,8 @@
 //!     prebind -b web=127.0.0.1:8080,n -n 4 -- target/debug/examples/axum
 //!
 //! Without a launcher it binds 127.0.0.1:3000 itself. It says READY=1 once it serves, and at TERM answers what it has
-//! begun before it ends.
+//! begun before it ends (hyper closes a connection that it accepted but has not read from yet, so under load a client
+//! may have to try again).
 
 use axum::Router;
 use axum::routing::get;
