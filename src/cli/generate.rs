@@ -25,3 +25,20 @@ pub(super) fn generate(mut table: Command, name: &str, what: &str) -> String {
     clap_complete::generate(shell, &mut table, name, &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    /// The committed texts are the printed ones: `prebind --generate WHAT > FILE` puts one right.
+    #[test]
+    fn committed_files_are_the_generated_ones() {
+        for (what, file, committed) in [
+            ("man", "man/prebind.1", include_str!("../../man/prebind.1")),
+            ("completions-bash", "man/completions/prebind.bash", include_str!("../../man/completions/prebind.bash")),
+            ("completions-zsh", "man/completions/prebind.zsh", include_str!("../../man/completions/prebind.zsh")),
+            ("completions-fish", "man/completions/prebind.fish", include_str!("../../man/completions/prebind.fish")),
+        ] {
+            let remedy = format!("prebind --generate {what} > {file}");
+            assert_eq!(super::prebind(what), committed, "{file} is not what the table prints ({remedy})");
+        }
+    }
+}

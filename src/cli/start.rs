@@ -4,7 +4,7 @@
 use crate::control::{self, Claim};
 use crate::exit::Exit;
 use crate::notify::WorkersSocket;
-use crate::plan::{Command, Facts, Plan, Problem, check};
+use crate::plan::{Command, Facts, Number, Plan, Problem, check};
 use crate::sockets::{Assigned, Inherited, SocketError, Sockets};
 use crate::spawn::{self, Base};
 use nix::unistd::isatty;
@@ -40,7 +40,9 @@ pub fn settle(wish: Wish) -> Result<(Plan, Assigned), Exit> {
     if nothing_to_run && problems.is_empty() {
         return Err(super::usage_error("no command (prebind [OPTIONS] [--] COMMAND [ARG]..., or -b ADDR alone)"));
     }
-    let facts = Facts { cpus: cpus(), pid1: std::process::id() == 1 };
+    // Asking for the CPUs means reading the cgroups: only where somebody wants to know.
+    let auto = plan.services.iter().any(|service| service.number == Number::Auto);
+    let facts = Facts { cpus: if auto { cpus() } else { 1 }, pid1: std::process::id() == 1 };
     match check(plan, facts) {
         Ok(plan) if problems.is_empty() => {
             if only_check {

@@ -249,9 +249,11 @@ fn take(path: &Path) -> Result<Claim, PlaceError> {
         other => other,
     })?;
     // For those who find it held before anybody answers on the socket.
+    let line = format!("{}\n", own_pid());
     own_lock
-        .set_len(0)
-        .and_then(|()| writeln!(own_lock, "{}", own_pid()))
+        .metadata()
+        .and_then(|found| if found.len() > 0 { own_lock.set_len(0) } else { Ok(()) })
+        .and_then(|()| own_lock.write_all(line.as_bytes()))
         .map_err(|error| system("write the lock of", error))?;
     let mut claim = Claim {
         path: None,

@@ -7,6 +7,7 @@ use super::connection::{Connection, Line, PATIENCE, Peer, UNSENT_BYTES_MAX};
 use super::wire::{self, Reply, Request, Wanted};
 use crate::supervise::{AskId, ChildId, Command};
 use serde_json::Value;
+use std::cell::OnceCell;
 use std::io;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::task::{Context, Poll};
@@ -53,7 +54,7 @@ pub struct Server {
     next_ask: u64,
     accept_after: Option<Instant>,
     /// The uid that stands for every uid without a mapping in our user namespace; it is nobody's same.
-    overflow_uid: Option<u32>,
+    overflow_uid: OnceCell<Option<u32>>,
 }
 
 impl Server {
@@ -66,7 +67,7 @@ impl Server {
             used: 0,
             next_ask: 0,
             accept_after: None,
-            overflow_uid: overflow_uid(),
+            overflow_uid: OnceCell::new(),
         })
     }
 
@@ -203,7 +204,8 @@ impl Server {
     fn welcome(&mut self, stream: UnixStream, who: &dyn Judge) {
         let Ok(credentials) = stream.peer_cred() else { return };
         let (pid, uid) = (credentials.pid().unwrap_or(0), credentials.uid());
-        let trusted = uid == 0 || (uid == who.own_uid() && Some(uid) != self.overflow_uid);
+        let overflow = || *self.overflow_uid.get_or_init(overflow_uid);
+        let trusted = uid == 0 || (uid == who.own_uid() && Some(uid) != overflow());
         self.admit(stream, Peer::Process { pid, uid, trusted }, who);
     }
 

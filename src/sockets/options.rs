@@ -215,8 +215,9 @@ pub(super) fn listen(
 ) -> Result<(), SocketError> {
     sys::listen(fd.as_fd(), backlog.unwrap_or(u32::MAX))
         .map_err(|errno| SocketError::new(format!("cannot listen on {what}: {}", reason(errno))))?;
-    let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|t| t.trim().parse().ok());
-    if let (Some(asked), Some(allowed)) = (backlog, allowed)
+    let allowed = || std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?.trim().parse::<u32>().ok();
+    if let Some(asked) = backlog
+        && let Some(allowed) = allowed()
         && asked > allowed
     {
         remarks.push(format!("{what}: backlog={asked}: the kernel allows {allowed} (sysctl net.core.somaxconn)"));

@@ -1,0 +1,47 @@
+complete -c prebind -s b -l bind -d 'Bind a socket; repeatable, in the order of the descriptors from 3. ADDR: PORT, HOST:PORT, *:PORT, [V6]:PORT, /path, @abstract, vsock:CID:PORT or fd:N, after tcp: (default), udp:, unix:, unixgram:, seqpacket: or fifo:' -r
+complete -c prebind -s l -l backlog -d 'Connections that may wait [default: what the kernel allows]' -r
+complete -c prebind -l listen-env -d 'Which of LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID workers get; auto: no LISTEN_PID where the command names a socket [default: auto]' -r -f -a "auto\t''
+full\t''
+no-pid\t''
+none\t''"
+complete -c prebind -s n -l number -d 'Copies; auto: one per CPU that prebind may use [default: 1]' -r
+complete -c prebind -s m -l ack-mode -d 'When a worker is ready: auto (READY=1 or an ack, else after 1 s), SECONDS (not before), manual or notify (only READY=1 or an ack) [default: auto]' -r
+complete -c prebind -l min-ready -d 'An old worker is told to stop only after its successor was ready so long [default: 0]' -r
+complete -c prebind -l start-timeout -d 'Not ready by then in manual or notify mode: stopped, back-off [default: 90]' -r
+complete -c prebind -s s -l seconds -d 'Base of the back-off: SECONDS x 1.5^deaths, at most 30 s [default: 1]' -r
+complete -c prebind -s t -l signal-timeout -d 'From the stop signal to SIGKILL [default: 90; as PID 1: 8]' -r
+complete -c prebind -l stop-signal -d 'What asks a worker to stop [default: TERM]' -r
+complete -c prebind -l watchdog -d 'Workers must say WATCHDOG=1 in time, or are replaced' -r
+complete -c prebind -l max-unacked -d 'How many may be starting at once [default: all at first, a quarter later]' -r
+complete -c prebind -l max-upgrade-additional -d 'Processes above the number while workers are replaced [default: as --max-unacked]' -r
+complete -c prebind -l restart -d 'Whether a worker that ended is started again [default: always; as PID 1 with one worker and no socket: no]' -r -f -a "always\t''
+on-failure\t''
+no\t''"
+complete -c prebind -l user -d 'Run workers as this user, with its groups' -r
+complete -c prebind -l group -d 'Run workers as this group' -r
+complete -c prebind -l chdir -d 'Directory of the workers, resolved anew at each start' -r -F
+complete -c prebind -l umask -d 'File mode creation mask of the workers' -r
+complete -c prebind -l env -d 'Set a variable; placeholders are filled in' -r
+complete -c prebind -l env-file -d 'Read variables from a file at each start; -FILE: if it exists' -r
+complete -c prebind -l drop-env-var -d 'Do not pass this variable on' -r
+complete -c prebind -l nice -d 'Scheduling priority of the workers, -20 to 19' -r
+complete -c prebind -l limit -d 'Resource limit of the workers, e.g. nofile=4096:8192, core=infinity' -r
+complete -c prebind -s c -l command-name -d 'Name of this prebind and its service [default: the command\'s base name]' -r
+complete -c prebind -s d -l socket-path -d 'The control socket [default: NAME.sock in /run/prebind, $XDG_RUNTIME_DIR/prebind or a private directory]' -r -F
+complete -c prebind -s e -l pidfile -d 'Holds prebind\'s pid while it runs' -r -F
+complete -c prebind -s f -l lockfile -d 'Locked while prebind runs' -r -F
+complete -c prebind -l log-format -d 'How prebind logs on stderr [default: text]' -r -f -a "text\t''
+json\t''"
+complete -c prebind -l generate -d 'Print the manual page or completions and exit' -r -f -a "man\t''
+completions-bash\t''
+completions-zsh\t''
+completions-fish\t''"
+complete -c prebind -s g -l command-socket-as-fd -d 'Give each worker a connection to the control socket, EINHORN_SOCK_FD'
+complete -c prebind -s k -l kill-children-on-exit -d 'Workers get USR2 when prebind dies'
+complete -c prebind -l no-control -d 'No control socket'
+complete -c prebind -l check -d 'Print what would be run, open nothing, and exit'
+complete -c prebind -l json -d 'With --check: print it as JSON'
+complete -c prebind -s q -l quiet -d 'Log less; repeatable'
+complete -c prebind -s v -l verbose -d 'Log more; repeatable'
+complete -c prebind -l version -d 'Print the version and exit'
+complete -c prebind -s h -l help -d 'Print this and exit'
