@@ -1,7 +1,8 @@
 //! What the launcher itself takes: PSS and anonymous memory, with few workers and with many.
 
-use super::harness::{Answer, Launcher, Marks, Paths, Which, proc_number};
+use super::harness::{Answer, Launcher, Marks, Paths, Which, proc_number, until};
 use super::table::Table;
+use std::fs;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
@@ -50,15 +51,20 @@ pub(crate) fn many_row(paths: &Paths, table: &mut Table) -> Answer<()> {
     let base = anonymous(&few)?;
     drop(few);
     let mut launcher = Launcher::start_command(paths, Which::Prebind(&paths.release), MANY, None, &["sleep", "1000"])?;
-    // The first questions come when it has started: they would grow what is measured.
-    sleep(Duration::from_secs(5));
+    let children = format!("/proc/{0}/task/{0}/children", launcher.pid());
+    until(|| fs::read_to_string(&children).is_ok_and(|pids| pids.split_whitespace().count() == MANY))?;
+    let up = launcher.since.elapsed();
+    // Past the grace time, and before the first question: answering would grow what is measured.
+    sleep(Duration::from_secs(3));
     let taken = anonymous(&launcher)?;
     launcher.wait_ready(MANY)?;
-    let up = launcher.since.elapsed();
     let stopped = launcher.stop()?;
     let each = taken.saturating_sub(base) as f64 / MANY as f64;
-    let measured =
-        format!("{each:.2} KiB a worker, up in {:.1} s, stopped in {:.1} s", up.as_secs_f64(), stopped.as_secs_f64());
+    let measured = format!(
+        "{each:.2} KiB a worker, started in {:.1} s, stopped in {:.1} s",
+        up.as_secs_f64(),
+        stopped.as_secs_f64()
+    );
     table.row("2 000 workers of sleep, then stop", &measured, "-", "-", "works", true);
     Ok(())
 }

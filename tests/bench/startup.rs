@@ -2,6 +2,7 @@
 
 use super::harness::{Answer, Launcher, Marks, Paths, Which, first_answer, median};
 use super::table::Table;
+use std::path::Path;
 
 const ANSWER_RUNS: usize = 21;
 const UP_RUNS: usize = 7;
@@ -13,8 +14,12 @@ pub(crate) fn first_answer_row(paths: &Paths, table: &mut Table) -> Answer<()> {
         first_answer(launcher.address)?;
         Ok(milliseconds(&launcher))
     };
-    let (prebind, limit) = in_turns(paths, ANSWER_RUNS, once)?;
-    table.ratio("exec to first answer, N=4", prebind, limit, 1.5);
+    for (build, binary) in [("release", Some(&paths.release)), ("dist", paths.dist.as_ref())] {
+        if let Some(binary) = binary {
+            let (prebind, limit) = in_turns(binary, ANSWER_RUNS, once)?;
+            table.ratio(&format!("exec to first answer, {build}, N=4"), prebind, limit, 1.5);
+        }
+    }
     Ok(())
 }
 
@@ -25,7 +30,7 @@ pub(crate) fn up_row(paths: &Paths, table: &mut Table) -> Answer<()> {
         marks.wait(MANY)?;
         Ok(milliseconds(&launcher))
     };
-    let (prebind, limit) = in_turns(paths, UP_RUNS, once)?;
+    let (prebind, limit) = in_turns(&paths.release, UP_RUNS, once)?;
     table.ratio("200 workers up", prebind, limit, 1.3);
     Ok(())
 }
@@ -35,14 +40,14 @@ fn milliseconds(launcher: &Launcher) -> f64 {
 }
 
 /// The medians of prebind and of the limit, after one run of each that does not count.
-fn in_turns(paths: &Paths, runs: usize, once: impl Fn(Which) -> Answer<f64>) -> Answer<(f64, f64)> {
-    let (mut prebind, mut limit) = (Vec::new(), Vec::new());
+fn in_turns(prebind: &Path, runs: usize, once: impl Fn(Which) -> Answer<f64>) -> Answer<(f64, f64)> {
+    let (mut measured, mut limit) = (Vec::new(), Vec::new());
     for run in 0..=runs {
-        let pair = (once(Which::Prebind(&paths.release))?, once(Which::Limit)?);
+        let pair = (once(Which::Prebind(prebind))?, once(Which::Limit)?);
         if run > 0 {
-            prebind.push(pair.0);
+            measured.push(pair.0);
             limit.push(pair.1);
         }
     }
-    Ok((median(prebind), median(limit)))
+    Ok((median(measured), median(limit)))
 }
