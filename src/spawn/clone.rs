@@ -146,6 +146,25 @@ impl Drop for Stack {
 
 thread_local! {
     static STACK: OnceCell<Stack> = const { OnceCell::new() };
+    /// The signals that prebind handles or ignores, a bit each. Its handlers stand before the first worker is
+    /// launched, and never change.
+    static NOT_DEFAULT: OnceCell<u64> = const { OnceCell::new() };
+}
+
+/// Asks the kernel for every disposition that is not the default.
+fn not_default() -> u64 {
+    let mut found = 0;
+    for signal in 1..=64_u32 {
+        // The kernel's struct sigaction; its first word is the handler, 0 is SIG_DFL.
+        let mut action = [0_u64; 8];
+        let none = ptr::null::<c_void>();
+        // SAFETY: the kernel writes at most 64 bytes of a disposition into our array, and changes nothing.
+        let asked = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, none, action.as_mut_ptr(), 8_usize) };
+        if asked == 0 && action[0] != 0 {
+            found |= 1 << (signal - 1);
+        }
+    }
+    found
 }
 
 /// What the child sees: the steps as arrays for execve(2), and the place for its failure.
@@ -154,6 +173,8 @@ struct Call<'a> {
     /// One empty place, then the arguments: with the place filled it is a shell's argument list.
     arguments: Vec<*mut c_char>,
     environment: Vec<*mut c_char>,
+    /// The signals to reset, a bit each.
+    not_default: u64,
     failure: Option<Failure>,
 }
 
@@ -163,7 +184,9 @@ pub(super) fn run(steps: &mut Steps) -> Result<i32, Failure> {
     let changes_user = steps.change.is_some();
     let arguments = steps.arguments.pointers(1);
     let environment = steps.environment.pointers(0);
-    let mut call = Call { steps, arguments, environment, failure: None };
+    // The tests change dispositions between launches; prebind does not.
+    let not_default = if cfg!(test) { not_default() } else { NOT_DEFAULT.with(|cell| *cell.get_or_init(not_default)) };
+    let mut call = Call { steps, arguments, environment, not_default, failure: None };
     let pid = STACK.with(|cell| {
         if cell.get().is_none() {
             let _ = cell.set(Stack::new()?);
@@ -234,7 +257,7 @@ macro_rules! must {
 }
 
 fn work(call: &mut Call) -> Result<Infallible, Failure> {
-    reset_signals();
+    reset_signals(call.not_default);
     must!(Stage::ProcessGroup, 0, libc::SYS_setpgid, 0, 0);
     // SAFETY: no arguments. The system call itself: the number must be this process's, whatever libc remembers.
     let pid = unsafe { libc::syscall(libc::SYS_getpid) };
@@ -254,11 +277,11 @@ fn work(call: &mut Call) -> Result<Infallible, Failure> {
 
 /// Every disposition to its default: a handler must not run in shared memory once signals are unblocked, and an
 /// ignored signal would stay ignored through exec.
-fn reset_signals() {
+fn reset_signals(not_default: u64) {
     // struct sigaction of the kernel, all zero on every architecture: SIG_DFL, no flags, empty mask.
     let default = [0u64; 8];
-    for signal in 1..=64 {
-        // SAFETY: reads at most 64 zero bytes. KILL and STOP are refused, which is as well.
+    for signal in (1..=64_u32).filter(|signal| not_default & (1 << (signal - 1)) != 0) {
+        // SAFETY: reads at most 64 zero bytes.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<c_void>(), 8usize) };
     }
 }

@@ -33,6 +33,7 @@
 mod event;
 mod limits;
 pub mod planted;
+mod ready;
 mod request;
 mod rollout;
 mod service;

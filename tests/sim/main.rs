@@ -6,6 +6,7 @@
 mod checker;
 mod rng;
 mod script;
+mod seen;
 mod world;
 
 use prebind::run::run;
@@ -88,7 +89,7 @@ fn histories_keep_the_invariants() {
     }
     println!("{count} histories: {seen:?}");
     if count >= 20_000 {
-        for situation in checker::SITUATIONS {
+        for situation in seen::SITUATIONS {
             assert!(seen.contains_key(situation), "no history came to: {situation}");
         }
     }

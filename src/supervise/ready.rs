@@ -1,0 +1,117 @@
+//! A worker's way to ready, and what it says of itself meanwhile and after.
+
+use super::planted::{self, Bug};
+use super::slot::Pending;
+use super::worker::{State, Worker};
+use super::{Action, ChildId, Happening, HowReady, Supervisor};
+use crate::notify::Note;
+use crate::plan::{AckMode, Nanos, Signal};
+
+impl Supervisor {
+    /// READY=1 or an ack: counts unless the mode is a time.
+    pub(super) fn acked(&mut self, now: Nanos, child: ChildId, how: HowReady, out: &mut Vec<Action>) {
+        let Some(worker) = self.children.get(&child) else { return };
+        let by_time = matches!(self.service(worker.service).policy.ack, AckMode::After(_));
+        if matches!(worker.state, State::Starting { .. }) && !by_time {
+            self.becomes_ready(now, child, how, out);
+        }
+    }
+
+    fn becomes_ready(&mut self, now: Nanos, child: ChildId, how: HowReady, out: &mut Vec<Action>) {
+        let worker = &self.children[&child];
+        let watchdog_at = worker.watchdog_ns.map(|interval| now + interval);
+        out.push(Action::Report(Happening::Ready(worker.who(child), how)));
+        let (id, slot) = (worker.service, worker.slot);
+        self.set_state(child, State::Ready { since: now, watchdog_at });
+        if planted::is(Bug::DoubleStart) && slot < self.service(id).number {
+            self.service_mut(id).set_pending(slot, Pending::Due);
+        }
+    }
+
+    /// A worker would be ready by time: if it has sockets, does it hold one?
+    pub(super) fn time_has_come(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        let worker = &self.children[&child];
+        let look = self.service(worker.service).policy.has_sockets && !planted::is(Bug::SocketsNotLookedAt);
+        if look {
+            self.set_state(child, starting(None, None));
+            out.push(Action::LookSockets(child));
+        } else {
+            self.becomes_ready(now, child, HowReady::Time, out);
+        }
+    }
+
+    /// The answer to that.
+    pub(super) fn sockets_seen(&mut self, now: Nanos, child: ChildId, holds: bool, out: &mut Vec<Action>) {
+        let Some(worker) = self.children.get(&child) else { return };
+        if !matches!(worker.state, State::Starting { .. }) {
+            return;
+        }
+        if holds {
+            self.becomes_ready(now, child, HowReady::Time, out);
+        } else {
+            out.push(Action::Report(Happening::HoldsNoSocket(worker.who(child))));
+            self.set_state(child, State::Starting { ready_at: None, deadline: None, socketless: true });
+        }
+    }
+
+    pub(super) fn start_timed_out(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        let who = self.children[&child].who(child);
+        out.push(Action::Report(Happening::StartTimeout(who)));
+        self.leave_slot(now, child, out);
+        self.tell_to_stop(now, child, None, out);
+    }
+
+    pub(super) fn watchdog_missed(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        if planted::is(Bug::WatchdogIgnored) {
+            self.set_state(child, State::Ready { since: now, watchdog_at: None });
+            return;
+        }
+        let who = self.children[&child].who(child);
+        out.push(Action::Report(Happening::WatchdogMissed(who)));
+        self.leave_slot(now, child, out);
+        self.tell_to_stop(now, child, Some(Signal::ABRT), out);
+    }
+
+    /// What a worker said on the notify socket.
+    pub(super) fn said(&mut self, now: Nanos, child: ChildId, note: &Note, out: &mut Vec<Action>) {
+        let Some(worker) = self.children.get_mut(&child) else { return };
+        if let Some(status) = &note.status {
+            worker.status = if status.is_empty() { None } else { Some(status.as_str().into()) };
+        }
+        if let Some(usec) = note.watchdog_usec {
+            worker.watchdog_ns = (usec > 0).then(|| usec.saturating_mul(1000));
+        }
+        if note.watchdog || note.watchdog_usec.is_some() {
+            let interval = worker.watchdog_ns;
+            if let State::Ready { watchdog_at, .. } = &mut worker.state {
+                *watchdog_at = interval.map(|interval| now.saturating_add(interval));
+            }
+        }
+        if let Some(usec) = note.extend_timeout_usec {
+            worker.extend(now.saturating_add(usec.saturating_mul(1000)));
+        }
+        let running = matches!(worker.state, State::Starting { .. } | State::Ready { .. });
+        if note.stopping && running {
+            self.stops_by_itself(now, child, out);
+        } else if note.ready {
+            self.acked(now, child, HowReady::Notified, out);
+        }
+        if note.watchdog_trigger && matches!(self.children.get(&child), Some(Worker { state: State::Ready { .. }, .. }))
+        {
+            self.watchdog_missed(now, child, out);
+        }
+    }
+
+    fn stops_by_itself(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        let worker = &self.children[&child];
+        out.push(Action::Report(Happening::SaidStopping(worker.who(child))));
+        let patience = self.service(worker.service).policy.stop_timeout_ns;
+        self.leave_slot(now, child, out);
+        self.set_state(child, State::Stopping { told: None, patience_until: Some(now + patience) });
+    }
+}
+
+/// A worker that was just started.
+pub(super) fn starting(ready_at: Option<Nanos>, deadline: Option<Nanos>) -> State {
+    State::Starting { ready_at, deadline, socketless: false }
+}
