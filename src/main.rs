@@ -11,7 +11,14 @@ use prebind::sockets::{self, Sockets};
 use prebind::supervise::{Above, Supervisor};
 use std::process::ExitCode;
 
+// The unwinder of the C compiler, linked in: loading it as a library costs a good part of the time to the first worker.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
+#[allow(unsafe_code)]
+unsafe extern "C" {}
+
 fn main() -> ExitCode {
+    prebind::linux::warm();
     let exit = match cli::choose(std::env::args_os().collect()) {
         Asked::Answered(exit) => exit,
         Asked::DemoWorker => prebind::demo::main(),
@@ -27,8 +34,7 @@ fn launch(wish: Wish) -> Result<Exit, Exit> {
     let log = Log::new(plan.log);
     let (sockets, remarks) = Sockets::open(&plan, assigned).map_err(start::refused)?;
     let early = Early::new().map_err(|error| start::failed("cannot set up the event loop", error))?;
-    let mut claim = start::claim(&plan)?;
-    let notify = start::notify_socket(&plan, claim.as_ref())?;
+    let (mut claim, notify) = start::meeting_places(&plan)?;
     let base = start::base(&plan, claim.as_ref(), &notify)?;
     let manager = Upward::from_environment();
 

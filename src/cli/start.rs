@@ -7,6 +7,7 @@ use crate::notify::WorkersSocket;
 use crate::plan::{Command, Facts, Number, Plan, Problem, check};
 use crate::sockets::{Assigned, Inherited, SocketError, Sockets};
 use crate::spawn::{self, Base};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::isatty;
 use std::fmt::Display;
 use std::io::stdin;
@@ -78,8 +79,18 @@ pub fn failed(what: &str, why: impl Display) -> Exit {
     Exit::System
 }
 
+/// The control socket and the workers' notify socket. Root's are for workers of any uid: made so by umask, which saves
+/// changing their modes afterwards.
+pub fn meeting_places(plan: &Plan) -> Result<(Option<Claim>, WorkersSocket), Exit> {
+    let root = nix::unistd::geteuid().is_root();
+    let before = root.then(|| umask(Mode::empty()));
+    let made = claim(plan).and_then(|claim| Ok((notify_socket(plan, claim.as_ref())?, claim)));
+    before.map(umask);
+    made.map(|(notify, claim)| (claim, notify))
+}
+
 /// The control socket, lock and pid file.
-pub fn claim(plan: &Plan) -> Result<Option<Claim>, Exit> {
+fn claim(plan: &Plan) -> Result<Option<Claim>, Exit> {
     let name = plan.services.first().map_or("prebind", |service| service.name.as_str());
     control::claim(&plan.identity, name, &|key| std::env::var_os(key)).map_err(|error| {
         super::say_error(&error);
@@ -88,7 +99,7 @@ pub fn claim(plan: &Plan) -> Result<Option<Claim>, Exit> {
 }
 
 /// Where the workers say READY=1: reachable for whatever uid they run as.
-pub fn notify_socket(plan: &Plan, claim: Option<&Claim>) -> Result<WorkersSocket, Exit> {
+fn notify_socket(plan: &Plan, claim: Option<&Claim>) -> Result<WorkersSocket, Exit> {
     let ids = plan.services.iter().filter_map(|service| spawn::worker_ids(service).transpose());
     let ids: Vec<(u32, u32)> = ids.collect::<Result<_, _>>().map_err(|error| {
         super::say_error(&error);

@@ -240,7 +240,7 @@ fn take(path: &Path) -> Result<Claim, PlaceError> {
         return Err(system("bind the control socket", source));
     }
     let lock_path = beside(path, ".lock");
-    let mut own_lock = lock(&lock_path, "control socket").map_err(|error| match error {
+    let own_lock = lock(&lock_path, "control socket").map_err(|error| match error {
         PlaceError::Busy { pid, remedy, .. } => {
             let reason = "another prebind holds it";
             let pid = answering_pid(path).ok().flatten().or(pid);
@@ -248,13 +248,6 @@ fn take(path: &Path) -> Result<Claim, PlaceError> {
         }
         other => other,
     })?;
-    // For those who find it held before anybody answers on the socket.
-    let line = format!("{}\n", own_pid());
-    own_lock
-        .metadata()
-        .and_then(|found| if found.len() > 0 { own_lock.set_len(0) } else { Ok(()) })
-        .and_then(|()| own_lock.write_all(line.as_bytes()))
-        .map_err(|error| system("write the lock of", error))?;
     let mut claim = Claim {
         path: None,
         listener: None,
@@ -267,10 +260,13 @@ fn take(path: &Path) -> Result<Claim, PlaceError> {
     clear(path)?;
     let listener = UnixListener::bind(path).map_err(|error| system("bind the control socket", error))?;
     claim.path = Some(path.into());
-    claim.node = fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let found = fs::symlink_metadata(path).ok();
+    claim.node = found.as_ref().map(|found| (found.dev(), found.ino()));
     // Everybody who connects is asked for credentials; root's workers may be somebody else and must get through.
     let mode = if geteuid().is_root() { 0o666 } else { 0o600 };
-    fs::set_permissions(path, Permissions::from_mode(mode))
+    let right = found.is_some_and(|found| found.mode() & 0o666 == mode);
+    let opened = if right { Ok(()) } else { fs::set_permissions(path, Permissions::from_mode(mode)) };
+    opened
         .and_then(|()| listener.set_nonblocking(true))
         .map_err(|error| system("open up the control socket", error))?;
     claim.listener = Some(listener);

@@ -10,6 +10,7 @@ mod terminal;
 mod trim;
 
 pub use log::Log;
+pub use trim::warm;
 
 use crate::control::event::{EventLine, Level, Names, event};
 use crate::control::server::{Judge, Server};

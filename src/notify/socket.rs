@@ -193,7 +193,9 @@ fn bind_path(path: &Path) -> io::Result<(OwnedFd, (u64, u64))> {
     let fd = unbound()?;
     bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
     let node = node_of(path)?;
-    if let Err(error) = fs::set_permissions(path, Permissions::from_mode(0o666)) {
+    if fs::symlink_metadata(path)?.mode() & 0o666 != 0o666
+        && let Err(error) = fs::set_permissions(path, Permissions::from_mode(0o666))
+    {
         // An abstract name is tried next; the reason that counts is the first one.
         let _ = fs::remove_file(path);
         return Err(error);
