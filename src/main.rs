@@ -11,12 +11,6 @@ use prebind::sockets::{self, Sockets};
 use prebind::supervise::{Above, Supervisor};
 use std::process::ExitCode;
 
-// The unwinder of the C compiler, linked in: loading it as a library costs a good part of the time to the first worker.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
-#[allow(unsafe_code)]
-unsafe extern "C" {}
-
 fn main() -> ExitCode {
     prebind::linux::warm();
     let exit = match cli::choose(std::env::args_os().collect()) {

@@ -1,4 +1,4 @@
-//! Gives back what only the start needed: the code that read the command line stays mapped otherwise, for as long as
+//! Code in memory: there at once when prebind starts, and given back when only the start needed it: the code that read the command line stays mapped otherwise, for as long as
 //! prebind idles. Pages that are used again are mapped again from the page cache, by a minor fault.
 
 #![allow(unsafe_code)]
@@ -6,6 +6,11 @@
 use nix::libc;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+
+// The unwinder of the C compiler, linked in: loading it as a library costs a good part of the time to the first worker.
+#[cfg(target_env = "gnu")]
+#[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
+unsafe extern "C" {}
 
 unsafe extern "C" {
     /// Where the executable begins in memory; made by the linker, as the next one.
