@@ -1,5 +1,6 @@
-//! Code in memory: there at once when prebind starts, and given back when only the start needed it: the code that read the command line stays mapped otherwise, for as long as
-//! prebind idles. Pages that are used again are mapped again from the page cache, by a minor fault.
+//! Code in memory: there at once when prebind starts, and given back when only the start needed it. What read the
+//! command line would stay mapped otherwise, for as long as prebind idles. Pages that are used again are mapped again
+//! from the page cache, by a minor fault.
 
 #![allow(unsafe_code)]
 
