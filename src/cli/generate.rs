@@ -6,7 +6,8 @@ use clap_complete::Shell;
 
 /// What `prebind --generate WHAT` prints.
 pub fn prebind(what: &str) -> String {
-    generate(argv::table(), "prebind", what)
+    let page = generate(argv::table(), "prebind", what);
+    if what == "man" { page + &super::manual::chapters() } else { page }
 }
 
 /// Prints one of them for a table.

@@ -3,6 +3,7 @@
 
 pub mod ctl;
 pub mod generate;
+mod manual;
 mod plan_view;
 pub mod start;
 

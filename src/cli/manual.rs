@@ -1,0 +1,180 @@
+//! The chapters of prebind(1) that the clap table does not hold: what an operator looks up, as plain text.
+
+use std::fmt::Write;
+
+/// A paragraph, or a term with its explanation.
+enum Part {
+    Text(&'static str),
+    Term(&'static str, &'static str),
+}
+
+use Part::{Term, Text};
+
+const CHAPTERS: &[(&str, &[Part])] = &[
+    ("SOCKETS", SOCKETS),
+    ("SOCKET OPTIONS", OPTIONS),
+    ("INHERITED SOCKETS", INHERITED),
+    ("PLACEHOLDERS", PLACEHOLDERS),
+    ("WHAT A WORKER FINDS", FINDS),
+    ("READINESS", READINESS),
+    ("SUPERVISION", SUPERVISION),
+    ("SIGNALS", SIGNALS),
+    ("EXIT STATUS", EXITS),
+    ("FILES", FILES),
+    ("EXAMPLES", EXAMPLES),
+    ("SEE ALSO", &[Text("prebindctl(1), systemd.socket(5), sd_listen_fds(3), sd_notify(3)")]),
+];
+
+const SOCKETS: &[Part] = &[
+    Text(
+        "Each -b binds one socket; workers get them from descriptor 3, in the order of the command line. A name is made of letters, digits, _ . and -; a socket without one is named by its position, from 0.",
+    ),
+    Term("PORT, :PORT", "TCP on 0.0.0.0. Port 0 takes a free one; status shows which."),
+    Term("*:PORT", "TCP for IPv6 and IPv4 in one socket. IPv4 clients appear as ::ffff:a.b.c.d."),
+    Term("HOST:PORT, [V6]:PORT", "TCP on an address, or on the first IPv4 address (else IPv6) of a name."),
+    Term(
+        "/path, @abstract",
+        "A unix stream socket. A stale path is replaced only when nobody answers on it; a path that a worker unlinks is put back; all are removed at the end.",
+    ),
+    Term("vsock:CID:PORT", "A vsock stream socket, where the kernel has it. An empty CID is any."),
+    Term("fd:N", "Adopts the open descriptor N."),
+    Term("tcp: udp: unix: unixgram: seqpacket: fifo:", "The kind, before the address; also as tcp:// and so on."),
+];
+
+const OPTIONS: &[Part] = &[
+    Text(
+        "After the address, separated by commas. An unknown one is an error, and so is one that the kind does not have.",
+    ),
+    Term("r, so_reuseaddr", "SO_REUSEADDR. Listening TCP sockets have it anyway."),
+    Term("n, o_nonblock", "O_NONBLOCK, for all workers: it belongs to the socket, not to the worker."),
+    Term("backlog=N", "Connections that may wait."),
+    Term("reuseport", "SO_REUSEPORT: other processes of the same user may bind the address too."),
+    Term(
+        "mode=OCTAL user=U group=G dirmode=OCTAL",
+        "Of a path; dirmode of the parent directories that have to be made.",
+    ),
+    Term("v6only freebind transparent device=IF", "As the socket options of those names, before bind."),
+    Term("defer=SECONDS nodelay keepalive keepidle=SECONDS keepintvl=SECONDS keepcnt=N congestion=NAME", "Of TCP."),
+    Term("rcvbuf=SIZE sndbuf=SIZE pipesize=SIZE", "Bytes, with K, M or G as powers of 1024."),
+    Term(
+        "mark=N priority=N tos=N ttl=N broadcast pktinfo passcred passsec timestamp=us|ns",
+        "As the socket options of those names.",
+    ),
+];
+
+const INHERITED: &[Part] = &[Text(
+    "prebind takes LISTEN_FDS where LISTEN_PID is its own. Without -b all of it is passed on, in its order and with its names. With -b each is matched by name, then by address; what was inherited and not asked for is an error.",
+)];
+
+const PLACEHOLDERS: &[Part] = &[
+    Text("In COMMAND, its arguments and --env values. A socket named web.socket answers to web too."),
+    Term(
+        "{SOCKET:web}, <SOCKET:web>, {SOCKET}",
+        "The descriptor's number in the worker; without a name where there is one socket.",
+    ),
+    Term("{ADDR:web} {HOST:web} {PORT:web} {PATH:web}", "The real address and its parts."),
+    Term("{SLOT}, <SLOT>", "The number of the worker's slot."),
+];
+
+const FINDS: &[Part] = &[
+    Text(
+        "Descriptors 0, 1, 2 and its sockets from 3, nothing else; default signal dispositions, an empty signal mask, a process group of its own. Descriptor 0 is /dev/null where prebind's is a terminal; with -n 1 the worker is the terminal's foreground group instead.",
+    ),
+    Term("LISTEN_FDS LISTEN_FDNAMES LISTEN_PID", "As systemd gives them; see --listen-env."),
+    Term("EINHORN_FD_COUNT EINHORN_FD_n EINHORN_FD_FAMILY_n", "The descriptors, and the family where it is not IPv4."),
+    Term(
+        "EINHORN_CHILD_INDEX EINHORN_MASTER_PID EINHORN_SOCK_PATH EINHORN_SOCK_FD",
+        "The lowest number that no live worker uses; prebind's pid; the control socket; with -g a connection to it.",
+    ),
+    Term(
+        "NOTIFY_SOCKET WATCHDOG_USEC WATCHDOG_PID",
+        "prebind's own notify socket, never the one of the manager above; the watchdog where asked for.",
+    ),
+    Term("PREBIND_SERVICE PREBIND_SLOT PREBIND_GENERATION", "Who it is."),
+    Text(
+        "--drop-env-var takes effect at once. With --user, USER, LOGNAME, HOME and SHELL are that user's unless --env sets them.",
+    ),
+];
+
+const READINESS: &[Part] = &[Text(
+    "auto: READY=1 or an einhorn ack; without one, ready after 1 s if a process of the worker's group then holds one of its sockets. A worker that holds none (it bound its own, or a wrapper such as npm start closed them) is not ready, and the log says so. With SECONDS a worker is ready after that time, whatever it says. manual and notify believe only READY=1 and acks, within --start-timeout; EXTEND_TIMEOUT_USEC moves that limit.",
+)];
+
+const SUPERVISION: &[Part] = &[
+    Text(
+        "A worker that had been ready is replaced at once, unless its slot was replaced more than 5 times in 10 s. Otherwise the slot waits the back-off: -s times 1.5 to the power of its deaths, at most 30 s. Deaths are forgotten after 10 s of being ready.",
+    ),
+    Text(
+        "The stop signal goes to the worker's main process alone, SIGKILL after -t to its whole group. When a main process ended by itself, what is left of its group gets the stop signal, then SIGKILL.",
+    ),
+    Text(
+        "In a terminal's foreground (-n 1) the worker alone sees ^C: when it dies of INT or QUIT or exits with 130, or exits with 0 where --restart was not given, prebind ends too.",
+    ),
+    Text(
+        "A restart replaces one worker after the other: the new one is ready (and --min-ready passed) before the old one is told to stop. After three failures of a new worker it halts, and the old ones serve on.",
+    ),
+];
+
+const SIGNALS: &[Part] = &[
+    Term("TERM, INT", "Stop gracefully, exit 0. A second INT kills all workers, exit 1."),
+    Term("QUIT", "Passes QUIT on to the workers and stops as TERM does."),
+    Term(
+        "HUP, USR2",
+        "Restart the workers one by one. HUP means stop where the kernel sent it because the terminal closed; under nohup that one is ignored.",
+    ),
+    Term("TTIN, TTOU", "One worker more, one worker less."),
+    Term("USR1", "Reopens prebind's own log files, of which this version has none; it is not passed on."),
+];
+
+const EXITS: &[Part] = &[
+    Term("0", "Stopped as asked."),
+    Term("1", "The service failed for good, or was killed by a second INT."),
+    Term("2", "The command line cannot be understood."),
+    Term("100", "The plan is wrong: every problem was listed and nothing was bound."),
+    Term("111", "The system refused: a bind, the first start of a worker, a permission."),
+    Term("N, 128+N", "With --restart no: the command's own code, or the signal that killed it."),
+];
+
+const FILES: &[Part] = &[
+    Term(
+        "/run/prebind/NAME.sock, $XDG_RUNTIME_DIR/prebind/NAME.sock",
+        "The control socket of root, of a user; else in a private directory under $TMPDIR. NAME comes from -c, else from the command. Where it is taken, NAME-PID.sock.",
+    ),
+    Term("NAME.sock.lock, NAME.notify", "Beside it: its lock, and the workers' notify socket."),
+];
+
+const EXAMPLES: &[Part] = &[
+    Text("prebind -b web=8080 -n 4 -- gunicorn --bind fd://{SOCKET:web} app:app"),
+    Text("prebind -b web=/run/web.sock,mode=0660,group=www-data -n auto -- ./app"),
+    Text("systemd-socket-activate -l 8080 prebind -n 4 -- ./app"),
+];
+
+/// The chapters as roff, to stand behind what clap prints.
+pub(super) fn chapters() -> String {
+    let mut out = String::new();
+    for (title, parts) in CHAPTERS {
+        let _ = writeln!(out, ".SH \"{title}\"");
+        for part in *parts {
+            let _ = match part {
+                Text(text) => writeln!(out, ".PP\n{}", escape(text)),
+                Term(term, text) => writeln!(out, ".TP\n\\fB{}\\fR\n{}", escape(term), escape(text)),
+            };
+        }
+    }
+    out
+}
+
+/// Nothing of a text is a request or an escape of roff; every hyphen can be copied.
+fn escape(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-").replace('^', "\\(ha");
+    if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn nothing_becomes_a_request() {
+        assert_eq!(super::escape(".SH x-y\\"), "\\&.SH x\\-y\\e");
+        assert!(super::chapters().contains(".SH \"EXIT STATUS\"\n.TP\n\\fB0\\fR\n"));
+    }
+}
