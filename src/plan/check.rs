@@ -187,3 +187,7 @@ fn is_ours(key: &str) -> bool {
         || key.starts_with("EINHORN_")
         || matches!(key, "PREBIND_SLOT" | "PREBIND_GENERATION" | "PREBIND_SERVICE")
 }
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;
