@@ -1,8 +1,9 @@
 //! Every exit code of prebind and prebindctl, once. Nothing else in the project writes a number for one.
 
+use serde::{Deserialize, Serialize};
 /// How a prebind process ends. The numbers follow s6 and daemontools: 100, the caller is wrong and trying
 /// again is useless; 111, the system refused and trying again may help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// Stopped as asked, or answered yes.
     Done,

@@ -4,15 +4,15 @@ use prebind::cli::start::{self, Wish};
 use prebind::cli::{self, Asked};
 use prebind::control::Level;
 use prebind::exit::Exit;
-use prebind::linux::{Early, Linux, Log, Parts};
+use prebind::linux::{Early, Linux, Log, Own, Parts, State};
 use prebind::notify::Upward;
-use prebind::run::run;
+use prebind::run::{run, run_from};
 use prebind::sockets::{self, Sockets};
+use prebind::spawn::Base;
 use prebind::supervise::{Above, Supervisor};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    prebind::linux::warm();
     let exit = match cli::choose(std::env::args_os().collect()) {
         Asked::Answered(exit) => exit,
         Asked::DemoWorker => prebind::demo::main(),
@@ -24,12 +24,16 @@ fn main() -> ExitCode {
 /// From a wish to the end. `Err`: it never came to running; why was said.
 fn launch(wish: Wish) -> Result<Exit, Exit> {
     sockets::seal();
+    if let Some(fd) = wish.state_fd {
+        return resume(wish, fd);
+    }
+    let own = Own::of_this_process();
     let (plan, assigned) = start::settle(wish)?;
     let log = Log::new(plan.log);
     let (sockets, remarks) = Sockets::open(&plan, assigned).map_err(start::refused)?;
-    let early = Early::new().map_err(|error| start::failed("cannot set up the event loop", error))?;
+    let early = Early::new(None).map_err(|error| start::failed("cannot set up the event loop", error))?;
     let (mut claim, notify) = start::meeting_places(&plan)?;
-    let base = start::base(&plan, claim.as_ref(), &notify)?;
+    let base = start::base(&plan, claim.as_ref(), Some(&notify))?;
     let manager = Upward::from_environment();
 
     for remark in remarks.iter().map(String::as_str).chain(claim.as_ref().and_then(|claim| claim.remark())) {
@@ -40,9 +44,29 @@ fn launch(wish: Wish) -> Result<Exit, Exit> {
     let mut supervisor =
         Supervisor::new(&plan, Above { present: manager.is_there(), watchdog_ns: manager.watchdog_ns() });
     let control = claim.as_mut().and_then(|claim| claim.take_listener());
-    let parts = Parts { plan, sockets, base, control, notify: Some(notify), manager, log };
+    let parts = Parts { plan, sockets, base, control, notify: Some(notify), manager, log, claim, own };
     let mut linux = Linux::new(early, parts).map_err(|error| start::failed("cannot set up the event loop", error))?;
     let exit = run(&mut supervisor, &mut linux);
+    linux.finish();
+    Ok(exit)
+}
+
+/// In the place of another program: everything that it held goes on.
+fn resume(wish: Wish, fd: i32) -> Result<Exit, Exit> {
+    let failed = |why: String| start::failed("cannot take prebind's place", why);
+    let own = Own::of_this_process();
+    let (plan, mut state, mut supervisor) = start::take_over(wish, fd)?;
+    State::close(fd);
+    let log = Log::new(plan.log);
+    let early = Early::new(Some(state.keeps_hup())).map_err(|error| failed(error.to_string()))?;
+    let sockets = state.sockets(&plan).map_err(failed)?;
+    let (claim, notify) = state.places().map_err(failed)?;
+    let base = start::base(&plan, claim.as_ref(), notify.as_ref())?;
+    let base = Base { nofile: state.nofile().or(base.nofile), ..base };
+    let manager = Upward::from_environment();
+    let parts = Parts { plan, sockets, base, control: None, notify, manager, log, claim, own };
+    let (mut linux, events) = Linux::resume(early, parts, state).map_err(|error| failed(error.to_string()))?;
+    let exit = run_from(&mut supervisor, &mut linux, events);
     linux.finish();
     Ok(exit)
 }

@@ -5,7 +5,7 @@ full\t''
 no-pid\t''
 none\t''"
 complete -c prebind -s n -l number -d 'Copies; auto: one per CPU that prebind may use [default: 1]' -r
-complete -c prebind -s m -l ack-mode -d 'When a worker is ready: auto (READY=1 or an ack, else after 1 s), SECONDS (not before), manual or notify (only READY=1 or an ack) [default: auto]' -r
+complete -c prebind -s m -l ack-mode -d 'When a worker is ready: auto (READY=1, an ack, or it waits on its sockets; else after 1 s), SECONDS (not before), accept (it waits on its sockets), manual or notify (only READY=1 or an ack) [default: auto]' -r
 complete -c prebind -l min-ready -d 'An old worker is told to stop only after its successor was ready so long [default: 0]' -r
 complete -c prebind -l start-timeout -d 'Not ready by then in manual or notify mode: stopped, back-off [default: 90]' -r
 complete -c prebind -s s -l seconds -d 'Base of the back-off: SECONDS x 1.5^deaths, at most 30 s [default: 1]' -r
@@ -26,10 +26,18 @@ complete -c prebind -l env-file -d 'Read variables from a file at each start; -F
 complete -c prebind -l drop-env-var -d 'Do not pass this variable on' -r
 complete -c prebind -l nice -d 'Scheduling priority of the workers, -20 to 19' -r
 complete -c prebind -l limit -d 'Resource limit of the workers, e.g. nofile=4096:8192, core=infinity' -r
+complete -c prebind -l strategy -d 'rolling: a quarter of the workers at a time; fleet: all new ones start at once, the old ones stop when all are ready; canary: one new worker serves on trial first [default: rolling]' -r -f -a "rolling\t''
+fleet\t''
+canary\t''"
+complete -c prebind -l bake -d 'How long a canary serves on trial [default: 10]' -r
+complete -c prebind -l upgrade-timeout -d 'A new worker that is not ready by then ends the upgrade, the old ones serve on [default: 60]' -r
+complete -c prebind -l upgrade-retries -d 'So many failures of new workers end the upgrade [default: 3]' -r
+complete -c prebind -l drain-delay -d 'From the wish to stop prebind, or to run fewer workers, to the stop signal: a load balancer notices meanwhile [default: 0; where a slot of its own goes: 0.1]' -r
 complete -c prebind -s c -l command-name -d 'Name of this prebind and its service [default: the command\'s base name]' -r
 complete -c prebind -s d -l socket-path -d 'The control socket [default: NAME.sock in /run/prebind, $XDG_RUNTIME_DIR/prebind or a private directory]' -r -F
 complete -c prebind -s e -l pidfile -d 'Holds prebind\'s pid while it runs' -r -F
 complete -c prebind -s f -l lockfile -d 'Locked while prebind runs' -r -F
+complete -c prebind -l with-state-fd -d 'Go on from the state on this descriptor: for prebind\'s own replacement' -r
 complete -c prebind -l log-format -d 'How prebind logs on stderr [default: text]' -r -f -a "text\t''
 json\t''"
 complete -c prebind -l generate -d 'Print the manual page or completions and exit' -r -f -a "man\t''
@@ -39,6 +47,7 @@ completions-fish\t''"
 complete -c prebind -s g -l command-socket-as-fd -d 'Give each worker a connection to the control socket, EINHORN_SOCK_FD'
 complete -c prebind -s k -l kill-children-on-exit -d 'Workers get USR2 when prebind dies'
 complete -c prebind -l no-control -d 'No control socket'
+complete -c prebind -l upgrade-check -d 'With --with-state-fd: only say whether the state is understood'
 complete -c prebind -l check -d 'Print what would be run, open nothing, and exit'
 complete -c prebind -l json -d 'With --check: print it as JSON'
 complete -c prebind -s q -l quiet -d 'Log less; repeatable'

@@ -22,8 +22,8 @@ _prebind() {
 '--listen-env=[Which of LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID workers get; auto\: no LISTEN_PID where the command names a socket \[default\: auto\]]:WHICH:(auto full no-pid none)' \
 '-n+[Copies; auto\: one per CPU that prebind may use \[default\: 1\]]:N|auto:_default' \
 '--number=[Copies; auto\: one per CPU that prebind may use \[default\: 1\]]:N|auto:_default' \
-'-m+[When a worker is ready\: auto (READY=1 or an ack, else after 1 s), SECONDS (not before), manual or notify (only READY=1 or an ack) \[default\: auto\]]:MODE:_default' \
-'--ack-mode=[When a worker is ready\: auto (READY=1 or an ack, else after 1 s), SECONDS (not before), manual or notify (only READY=1 or an ack) \[default\: auto\]]:MODE:_default' \
+'-m+[When a worker is ready\: auto (READY=1, an ack, or it waits on its sockets; else after 1 s), SECONDS (not before), accept (it waits on its sockets), manual or notify (only READY=1 or an ack) \[default\: auto\]]:MODE:_default' \
+'--ack-mode=[When a worker is ready\: auto (READY=1, an ack, or it waits on its sockets; else after 1 s), SECONDS (not before), accept (it waits on its sockets), manual or notify (only READY=1 or an ack) \[default\: auto\]]:MODE:_default' \
 '--min-ready=[An old worker is told to stop only after its successor was ready so long \[default\: 0\]]:SECONDS:_default' \
 '--start-timeout=[Not ready by then in manual or notify mode\: stopped, back-off \[default\: 90\]]:SECONDS:_default' \
 '-s+[Base of the back-off\: SECONDS x 1.5^deaths, at most 30 s \[default\: 1\]]:SECONDS:_default' \
@@ -44,6 +44,11 @@ _prebind() {
 '*--drop-env-var=[Do not pass this variable on]:K:_default' \
 '--nice=[Scheduling priority of the workers, -20 to 19]:LEVEL:_default' \
 '*--limit=[Resource limit of the workers, e.g. nofile=4096\:8192, core=infinity]:NAME=SOFT[:HARD]:_default' \
+'--strategy=[rolling\: a quarter of the workers at a time; fleet\: all new ones start at once, the old ones stop when all are ready; canary\: one new worker serves on trial first \[default\: rolling\]]:HOW:(rolling fleet canary)' \
+'--bake=[How long a canary serves on trial \[default\: 10\]]:SECONDS:_default' \
+'--upgrade-timeout=[A new worker that is not ready by then ends the upgrade, the old ones serve on \[default\: 60\]]:SECONDS:_default' \
+'--upgrade-retries=[So many failures of new workers end the upgrade \[default\: 3\]]:N:_default' \
+'--drain-delay=[From the wish to stop prebind, or to run fewer workers, to the stop signal\: a load balancer notices meanwhile \[default\: 0; where a slot of its own goes\: 0.1\]]:SECONDS:_default' \
 '-c+[Name of this prebind and its service \[default\: the command'\''s base name\]]:NAME:_default' \
 '--command-name=[Name of this prebind and its service \[default\: the command'\''s base name\]]:NAME:_default' \
 '-d+[The control socket \[default\: NAME.sock in /run/prebind, \$XDG_RUNTIME_DIR/prebind or a private directory\]]:PATH:_files' \
@@ -52,6 +57,7 @@ _prebind() {
 '--pidfile=[Holds prebind'\''s pid while it runs]:FILE:_files' \
 '-f+[Locked while prebind runs]:FILE:_files' \
 '--lockfile=[Locked while prebind runs]:FILE:_files' \
+'--with-state-fd=[Go on from the state on this descriptor\: for prebind'\''s own replacement]:N:_default' \
 '--log-format=[How prebind logs on stderr \[default\: text\]]:FORMAT:(text json)' \
 '--generate=[Print the manual page or completions and exit]:WHAT:(man completions-bash completions-zsh completions-fish)' \
 '-g[Give each worker a connection to the control socket, EINHORN_SOCK_FD]' \
@@ -59,6 +65,7 @@ _prebind() {
 '-k[Workers get USR2 when prebind dies]' \
 '--kill-children-on-exit[Workers get USR2 when prebind dies]' \
 '--no-control[No control socket]' \
+'--upgrade-check[With --with-state-fd\: only say whether the state is understood]' \
 '--check[Print what would be run, open nothing, and exit]' \
 '--json[With --check\: print it as JSON]' \
 '*-q[Log less; repeatable]' \

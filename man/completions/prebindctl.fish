@@ -37,6 +37,10 @@ complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "status" -d 'S
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "ready" -d 'Exit with 0 when every service has as many ready workers as asked for, else with 1'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "scale" -d 'Run another number of workers'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "restart" -d 'Replace the workers one by one: the new one is ready before the old one is told to stop'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "upgrade" -d 'Replace the workers by those of the next generation; a version that does not get ready is taken back'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "promote" -d 'The worker on trial is fine: go on with the upgrade'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "rollback" -d 'Give the upgrade up that is under way'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "reexec" -d 'Replace prebind\'s own program in place; the workers go on'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "signal" -d 'Send a signal to the main process of every worker'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "stop" -d 'Stop every worker, then prebind'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "events" -d 'Print what happens as it happens, one line of JSON each'
@@ -57,6 +61,29 @@ complete -c prebindctl -n "__fish_prebindctl_using_subcommand restart" -s d -l s
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand restart" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand restart" -l json -d 'Print the answer as one line of JSON'
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand restart" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand upgrade" -l strategy -d 'rolling, fleet or canary, whatever prebind was started with' -r -f -a "rolling\t''
+fleet\t''
+canary\t''"
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand upgrade" -l timeout -d 'How long a new worker may take to be ready' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand upgrade" -l wait -d 'Until every old worker is told to stop (the default), or is gone' -r -f -a "told\t''
+drained\t''"
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand upgrade" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand upgrade" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand upgrade" -l no-wait -d 'Only begin'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand upgrade" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand upgrade" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand promote" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand promote" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand promote" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand promote" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand rollback" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand rollback" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand rollback" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand rollback" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand reexec" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand reexec" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand reexec" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand reexec" -s h -l help -d 'Print help'
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand signal" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand signal" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand signal" -l json -d 'Print the answer as one line of JSON'

@@ -82,6 +82,57 @@ _arguments "${_arguments_options[@]}" : \
 '::service -- Which service; all of them (scale\: the only one) without:_default' \
 && ret=0
 ;;
+(upgrade)
+_arguments "${_arguments_options[@]}" : \
+'--strategy=[rolling, fleet or canary, whatever prebind was started with]:HOW:(rolling fleet canary)' \
+'--timeout=[How long a new worker may take to be ready]:SECONDS:_default' \
+'--wait=[Until every old worker is told to stop (the default), or is gone]:UNTIL:(told drained)' \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(--wait)--no-wait[Only begin]' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::service -- Which service; all of them (scale\: the only one) without:_default' \
+&& ret=0
+;;
+(promote)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::service -- Which service; all of them (scale\: the only one) without:_default' \
+&& ret=0
+;;
+(rollback)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::service -- Which service; all of them (scale\: the only one) without:_default' \
+&& ret=0
+;;
+(reexec)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
 (signal)
 _arguments "${_arguments_options[@]}" : \
 '-d+[The control socket of the prebind to ask]:PATH:_files' \
@@ -129,6 +180,10 @@ _prebindctl_commands() {
 'ready:Exit with 0 when every service has as many ready workers as asked for, else with 1' \
 'scale:Run another number of workers' \
 'restart:Replace the workers one by one\: the new one is ready before the old one is told to stop' \
+'upgrade:Replace the workers by those of the next generation; a version that does not get ready is taken back' \
+'promote:The worker on trial is fine\: go on with the upgrade' \
+'rollback:Give the upgrade up that is under way' \
+'reexec:Replace prebind'\''s own program in place; the workers go on' \
 'signal:Send a signal to the main process of every worker' \
 'stop:Stop every worker, then prebind' \
 'events:Print what happens as it happens, one line of JSON each' \
@@ -140,15 +195,30 @@ _prebindctl__subcmd__events_commands() {
     local commands; commands=()
     _describe -t commands 'prebindctl events commands' commands "$@"
 }
+(( $+functions[_prebindctl__subcmd__promote_commands] )) ||
+_prebindctl__subcmd__promote_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl promote commands' commands "$@"
+}
 (( $+functions[_prebindctl__subcmd__ready_commands] )) ||
 _prebindctl__subcmd__ready_commands() {
     local commands; commands=()
     _describe -t commands 'prebindctl ready commands' commands "$@"
 }
+(( $+functions[_prebindctl__subcmd__reexec_commands] )) ||
+_prebindctl__subcmd__reexec_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl reexec commands' commands "$@"
+}
 (( $+functions[_prebindctl__subcmd__restart_commands] )) ||
 _prebindctl__subcmd__restart_commands() {
     local commands; commands=()
     _describe -t commands 'prebindctl restart commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__rollback_commands] )) ||
+_prebindctl__subcmd__rollback_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl rollback commands' commands "$@"
 }
 (( $+functions[_prebindctl__subcmd__scale_commands] )) ||
 _prebindctl__subcmd__scale_commands() {
@@ -169,6 +239,11 @@ _prebindctl__subcmd__status_commands() {
 _prebindctl__subcmd__stop_commands() {
     local commands; commands=()
     _describe -t commands 'prebindctl stop commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__upgrade_commands] )) ||
+_prebindctl__subcmd__upgrade_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl upgrade commands' commands "$@"
 }
 
 if [ "$funcstack[1]" = "_prebindctl" ]; then

@@ -1,12 +1,14 @@
 //! prebindctl: receives its arguments, asks a running prebind one thing, prints the answer and hands on the exit code.
 //! Help, man page and completions are printed from the one clap table here.
 
+mod line;
+mod progress;
 mod table;
 
 use crate::control::client::{Answered, Client, ClientError, find};
 use crate::exit::Exit;
 use crate::plan::Signal;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::ArgMatches;
 use serde_json::{Map, Value, json};
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -16,15 +18,12 @@ use std::time::Duration;
 /// How long a prebind that is alive may take to answer what it can answer at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What `--generate` prints.
-const GENERATED: [&str; 4] = ["man", "completions-bash", "completions-zsh", "completions-fish"];
-
 /// Runs prebindctl; `args` starts with the program's name.
 pub fn main(args: Vec<OsString>) -> Exit {
     let mut out = io::stdout().lock();
-    let ended = match command_line().try_get_matches_from(args) {
+    let ended = match line::command_line().try_get_matches_from(args) {
         Ok(matches) => match matches.get_one::<String>("generate") {
-            Some(what) => generate(what, &mut out),
+            Some(what) => line::generated(what).and_then(|text| out.write_all(&text)).map(|()| Exit::Done),
             None => ask(&matches, &mut out),
         },
         Err(error) => {
@@ -42,88 +41,10 @@ pub fn main(args: Vec<OsString>) -> Exit {
     }
 }
 
-/// The one table of prebindctl's command line.
-pub fn command_line() -> Command {
-    let service =
-        || Arg::new("service").value_name("SERVICE").help("Which service; all of them (scale: the only one) without");
-    Command::new("prebindctl")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Asks a running prebind for its state, and tells it what to do")
-        .override_usage("prebindctl [OPTIONS] COMMAND [ARG]...")
-        .after_help(AFTER_HELP)
-        .arg_required_else_help(true)
-        .subcommand_value_name("COMMAND")
-        .disable_help_subcommand(true)
-        .args([
-            Arg::new("socket-path")
-                .short('d')
-                .long("socket-path")
-                .value_name("PATH")
-                .value_parser(value_parser!(PathBuf))
-                .value_hint(clap::ValueHint::FilePath)
-                .global(true)
-                .help("The control socket of the prebind to ask"),
-            Arg::new("command-name")
-                .short('c')
-                .long("command-name")
-                .value_name("NAME")
-                .conflicts_with("socket-path")
-                .global(true)
-                .help("The prebind of that name; without -c and -d: the only one that runs"),
-            Arg::new("json")
-                .long("json")
-                .action(ArgAction::SetTrue)
-                .global(true)
-                .help("Print the answer as one line of JSON"),
-            Arg::new("generate")
-                .long("generate")
-                .value_name("WHAT")
-                .value_parser(GENERATED)
-                .exclusive(true)
-                .hide_possible_values(true)
-                .help("Print one of man, completions-bash, completions-zsh, completions-fish"),
-        ])
-        .subcommands([
-            Command::new("status").about("Show the sockets, the services and their workers"),
-            Command::new("ready")
-                .about("Exit with 0 when every service has as many ready workers as asked for, else with 1"),
-            Command::new("scale").about("Run another number of workers").allow_missing_positional(true).args([
-                service(),
-                Arg::new("number").value_name("N").required(true).value_parser(value_parser!(u32)).help("So many"),
-            ]),
-            Command::new("restart")
-                .about("Replace the workers one by one: the new one is ready before the old one is told to stop")
-                .args([
-                    service(),
-                    Arg::new("slot")
-                        .long("slot")
-                        .value_name("N")
-                        .value_parser(value_parser!(u32))
-                        .help("Only the worker of that slot"),
-                ]),
-            Command::new("signal")
-                .about("Send a signal to the main process of every worker")
-                .allow_missing_positional(true)
-                .args([
-                    service(),
-                    Arg::new("signal")
-                        .value_name("SIG")
-                        .required(true)
-                        .value_parser(|text: &str| text.parse::<Signal>())
-                        .help("Its name, with or without SIG, or its number"),
-                ]),
-            Command::new("stop").about("Stop every worker, then prebind"),
-            Command::new("events").about("Print what happens as it happens, one line of JSON each"),
-        ])
-}
-
-const AFTER_HELP: &str = "\
-Exit codes: 0, done, or the answer is yes; 1, the answer is no; 2, the command line is wrong; 111, nobody is there.";
-
 fn ask(matches: &ArgMatches, out: &mut impl Write) -> io::Result<Exit> {
     let Some((command, options)) = matches.subcommand() else {
         return Ok(complain(
-            "a command is missing: status, ready, scale, restart, signal, stop or events",
+            "a command is missing: status, ready, scale, restart, upgrade, promote, rollback, reexec, signal, stop or events",
             Exit::Usage,
         ));
     };
@@ -139,15 +60,20 @@ fn converse(command: &str, options: &ArgMatches, out: &mut impl Write) -> Result
     let name = options.get_one::<String>("command-name").map(String::as_str);
     let path = find(path, name, &|name| std::env::var_os(name))?;
     // These end when what they ask for has happened.
-    let patience = if matches!(command, "restart" | "stop" | "events") { None } else { Some(PATIENCE) };
+    let patience =
+        if matches!(command, "restart" | "upgrade" | "reexec" | "stop" | "events") { None } else { Some(PATIENCE) };
     let mut client = Client::connect(&path, patience)?;
+    if command == "upgrade" && !options.get_flag("json") {
+        client.ask(&json!({ "command": "events", "id": progress::EVENTS }))?;
+    }
     client.ask(&request(command, options))?;
     if command == "events" {
         return events(&mut client, out);
     }
-    let reply = client.reply()?;
+    let as_json = options.get_flag("json");
+    let reply = if command == "upgrade" && !as_json { progress::follow(&mut client)? } else { client.reply()? };
     let exit = if reply.ok { Exit::Done } else { Exit::Failed };
-    Ok(show(command, &reply, options.get_flag("json"), out).map(|()| exit))
+    Ok(show(command, &reply, as_json, out).map(|()| exit))
 }
 
 fn request(command: &str, matches: &ArgMatches) -> Value {
@@ -164,6 +90,21 @@ fn request(command: &str, matches: &ArgMatches) -> Value {
         {
             options.insert(name.into(), (*number).into());
         }
+    }
+    for name in ["strategy", "wait"] {
+        if has(name)
+            && let Some(word) = matches.get_one::<String>(name)
+        {
+            options.insert(name.into(), word.as_str().into());
+        }
+    }
+    if has("timeout")
+        && let Some(seconds) = matches.get_one::<f64>("timeout")
+    {
+        options.insert("timeout".into(), (*seconds).into());
+    }
+    if has("no-wait") && matches.get_flag("no-wait") {
+        options.insert("wait".into(), "no".into());
     }
     if has("signal")
         && let Some(signal) = matches.get_one::<Signal>("signal")
@@ -214,83 +155,9 @@ fn complain(message: &str, exit: Exit) -> Exit {
     exit
 }
 
-fn generate(what: &str, out: &mut impl Write) -> io::Result<Exit> {
-    out.write_all(&generated(what)?)?;
-    Ok(Exit::Done)
-}
-
-/// The man page or completions, from the table.
-fn generated(what: &str) -> io::Result<Vec<u8>> {
-    use clap_complete::{Shell, generate};
-    let mut text = Vec::new();
-    let shell = match what {
-        "completions-bash" => Shell::Bash,
-        "completions-zsh" => Shell::Zsh,
-        "completions-fish" => Shell::Fish,
-        _ => {
-            man(&mut text)?;
-            return Ok(text);
-        }
-    };
-    generate(shell, &mut command_line(), "prebindctl", &mut text);
-    Ok(text)
-}
-
-/// clap's page, with what every command takes in the place of pages of their own.
-fn man(out: &mut Vec<u8>) -> io::Result<()> {
-    let mut table = command_line();
-    table.build();
-    let page = clap_mangen::Man::new(table.clone()).date("").manual("prebind");
-    page.render_title(out)?;
-    page.render_name_section(out)?;
-    page.render_synopsis_section(out)?;
-    page.render_description_section(out)?;
-    writeln!(out, ".SH COMMANDS")?;
-    for command in table.get_subcommands() {
-        let own = command.get_arguments().filter(|arg| !arg.is_global_set() && arg.get_id() != "help");
-        let words: String = own.map(|arg| format!(" {}", word(arg))).collect();
-        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-        writeln!(out, ".TP\n\\fB{}\\fR{words}\n{about}.", command.get_name())?;
-    }
-    page.render_options_section(out)?;
-    out.write_all(MAN_END.as_bytes())
-}
-
-/// An argument as the man page writes it.
-fn word(arg: &Arg) -> String {
-    let value = arg.get_value_names().and_then(<[_]>::first).map(ToString::to_string).unwrap_or_default();
-    match (arg.get_long(), arg.is_required_set()) {
-        (Some(long), _) => format!("[\\fB\\-\\-{}\\fR \\fI{value}\\fR]", long.replace('-', "\\-")),
-        (None, true) => format!("\\fI{value}\\fR"),
-        (None, false) => format!("[\\fI{value}\\fR]"),
-    }
-}
-
-/// The sections that clap has no place for.
-const MAN_END: &str = "\
-.SH FILES
-.TP
-\\fI/run/prebind/NAME.sock\\fR, \\fI$XDG_RUNTIME_DIR/prebind/NAME.sock\\fR, \\fI$TMPDIR/prebind\\-UID/NAME.sock\\fR
-The control socket of the prebind called NAME (its \\fB\\-c\\fR, else the base name of its command). The first is root's.
-.SH EXIT STATUS
-.TP
-0
-Done, or the answer is yes.
-.TP
-1
-The answer is no, or prebind refused.
-.TP
-2
-The command line is wrong, or it does not tell which of several prebinds is meant.
-.TP
-111
-Nobody is there, or no answer came.
-.SH SEE ALSO
-\\fBprebind\\fR(1)
-";
-
 #[cfg(test)]
 mod tests {
+    use super::line::{command_line, generated};
     use super::*;
 
     fn parsed(words: &str) -> Result<Value, clap::error::ErrorKind> {
@@ -314,6 +181,15 @@ mod tests {
             ("prebindctl scale web 4", "scale", json!({"service": "web", "number": 4})),
             ("prebindctl restart", "restart", json!({})),
             ("prebindctl restart web --slot 0", "restart", json!({"service": "web", "slot": 0})),
+            ("prebindctl upgrade", "upgrade", json!({})),
+            ("prebindctl upgrade web --no-wait", "upgrade", json!({"service": "web", "wait": "no"})),
+            (
+                "prebindctl upgrade --strategy fleet --timeout 2.5 --wait drained",
+                "upgrade",
+                json!({"strategy": "fleet", "timeout": 2.5, "wait": "drained"}),
+            ),
+            ("prebindctl promote", "promote", json!({})),
+            ("prebindctl rollback web", "rollback", json!({"service": "web"})),
             ("prebindctl signal SIGusr1", "signal", json!({"signal": "USR1"})),
             ("prebindctl signal web 10", "signal", json!({"service": "web", "signal": "USR1"})),
             ("prebindctl stop", "stop", json!({})),
@@ -336,6 +212,10 @@ mod tests {
             "prebindctl scale four",
             "prebindctl signal TREM",
             "prebindctl restart --slot x",
+            "prebindctl upgrade --strategy quick",
+            "prebindctl upgrade --timeout 0",
+            "prebindctl upgrade --wait no",
+            "prebindctl upgrade --wait told --no-wait",
             "prebindctl -c a -d b status",
             "prebindctl --generate poem",
         ] {

@@ -18,6 +18,7 @@ const CHAPTERS: &[(&str, &[Part])] = &[
     ("WHAT A WORKER FINDS", FINDS),
     ("READINESS", READINESS),
     ("SUPERVISION", SUPERVISION),
+    ("UPGRADES", UPGRADES),
     ("SIGNALS", SIGNALS),
     ("EXIT STATUS", EXITS),
     ("FILES", FILES),
@@ -49,6 +50,10 @@ const OPTIONS: &[Part] = &[
     Term("n, o_nonblock", "O_NONBLOCK, for all workers: it belongs to the socket, not to the worker."),
     Term("backlog=N", "Connections that may wait."),
     Term("reuseport", "SO_REUSEPORT: other processes of the same user may bind the address too."),
+    Term(
+        "slots",
+        "One SO_REUSEPORT socket for each slot, of TCP or UDP: each worker and its successors have one of their own, at the same place among its descriptors. The load is even, and what waits in a queue outlives the worker. New connections are steered around slots whose worker is not ready; where the number of workers shrinks, the slot's connections are drained first (--drain-delay; 0.1 s without it, to be raised to a second or more where clients are far away). A process outside the workers' groups that keeps a copy of a slot's UDP socket would keep its share of the packets.",
+    ),
     Term(
         "mode=OCTAL user=U group=G dirmode=OCTAL",
         "Of a path; dirmode of the parent directories that have to be made.",
@@ -96,9 +101,42 @@ const FINDS: &[Part] = &[
     ),
 ];
 
-const READINESS: &[Part] = &[Text(
-    "auto: READY=1 or an einhorn ack; without one, ready after 1 s if a process of the worker's group then holds one of its sockets. A worker that holds none (it bound its own, or a wrapper such as npm start closed them) is not ready, and the log says so. With SECONDS a worker is ready after that time, whatever it says. manual and notify believe only READY=1 and acks, within --start-timeout; EXTEND_TIMEOUT_USEC moves that limit.",
-)];
+const READINESS: &[Part] = &[
+    Text(
+        "auto: READY=1 or an einhorn ack; or one of the worker's processes waits on each of its listening sockets, as /proc tells (the socket is in an epoll set, or a thread sleeps in accept, poll or select on it; on some of them is enough after 1 s); else after 1 s if a process of its group then holds one of its sockets. In the place of a worker that serves, no other is ready by time alone where /proc tells: an unmodified server is upgraded when it accepts, not before. A worker that holds no socket (it bound its own, or a wrapper such as npm start closed them) is not ready, and the log says so.",
+    ),
+    Text(
+        "accept is the same without the time. With SECONDS a worker is ready after that time, whatever it says. manual and notify believe only READY=1 and acks, within --start-timeout; EXTEND_TIMEOUT_USEC moves that limit.",
+    ),
+    Text(
+        "gunicorn and uWSGI say READY=1 before the application is loaded: --min-ready with more than its loading takes keeps the old workers until then.",
+    ),
+];
+
+const UPGRADES: &[Part] = &[
+    Text(
+        "prebindctl upgrade (or HUP, USR2) starts the next generation: COMMAND, --chdir and --env-file are looked up anew at each start, so that a symbolic link to a release is enough. A new worker takes over the slot, and the sockets, of the old one.",
+    ),
+    Term(
+        "rolling",
+        "A quarter of the workers, at least one, are starting at once; each old worker is told to stop as soon as its successor is ready (and --min-ready passed).",
+    ),
+    Term(
+        "fleet",
+        "All new workers start at once; the old ones are told to stop when every new one is ready. Needs room for twice the workers: where --max-upgrade-additional leaves less, rolling is used.",
+    ),
+    Term(
+        "canary",
+        "One new worker serves beside the old ones for --bake seconds; then, or at prebindctl promote, the others follow by rolling. prebindctl rollback withdraws it.",
+    ),
+    Text(
+        "A generation is given up when a new worker is not ready within --upgrade-timeout, when --upgrade-retries new workers failed (died, also after READY=1 while the upgrade goes on, or could not be started), or when a canary dies on trial. What has not taken over is told to stop, and the old workers never notice; with rolling, slots that were replaced keep the new code, and another upgrade goes on from there. Whoever asked gets the reason and exit code 1; status shows it as last_upgrade. An old worker that dies after a rollback is replaced by whatever COMMAND is then: put the old release back first.",
+    ),
+    Text("A second upgrade takes the place of one that is under way."),
+    Text(
+        "prebindctl reexec replaces prebind's own program by what its path gives now: same process, same sockets, workers, clients of the control socket and what they wait for, back-offs and deadlines. The new program is first asked whether it understands the state; if it does not, cannot be executed, or says nothing within 5 s, nothing changes, the reason is said and the exit code is 1. Signals that arrive meanwhile are heard afterwards. It goes on with the same command line.",
+    ),
+];
 
 const SUPERVISION: &[Part] = &[
     Text(
@@ -111,16 +149,19 @@ const SUPERVISION: &[Part] = &[
         "In a terminal's foreground (-n 1) the worker alone sees ^C: when it dies of INT or QUIT or exits with 130, or exits with 0 where --restart was not given, prebind ends too.",
     ),
     Text(
-        "A restart replaces one worker after the other: the new one is ready (and --min-ready passed) before the old one is told to stop. After three failures of a new worker it halts, and the old ones serve on.",
+        "A restart replaces the workers as a rolling upgrade does, but within their generation; --slot replaces only one.",
     ),
 ];
 
 const SIGNALS: &[Part] = &[
-    Term("TERM, INT", "Stop gracefully, exit 0. A second INT kills all workers, exit 1."),
+    Term(
+        "TERM, INT",
+        "Stop gracefully, exit 0; told twice, without --drain-delay. A second INT kills all workers, exit 1.",
+    ),
     Term("QUIT", "Passes QUIT on to the workers and stops as TERM does."),
     Term(
         "HUP, USR2",
-        "Restart the workers one by one. HUP means stop where the kernel sent it because the terminal closed; under nohup that one is ignored.",
+        "Upgrade, as prebindctl upgrade does. HUP means stop where the kernel sent it because the terminal closed; under nohup that one is ignored.",
     ),
     Term("TTIN, TTOU", "One worker more, one worker less."),
     Term("USR1", "Reopens prebind's own log files, of which this version has none; it is not passed on."),

@@ -44,8 +44,8 @@ pub fn choose(args: Vec<OsString>) -> Asked {
     }
     match argv::parse(args.into_iter().skip(1)) {
         Ok(argv::Asked::Run(run)) => {
-            let argv::Run { plan, problems, check, json } = *run;
-            Asked::Run(start::Wish { plan, problems, check, json })
+            let argv::Run { plan, problems, check, json, state_fd, upgrade_check } = *run;
+            Asked::Run(start::Wish { plan, problems, check, json, state_fd, upgrade_check })
         }
         Ok(argv::Asked::Help) => print(&argv::table().render_help().to_string()),
         Ok(argv::Asked::Version) => print(&format!("prebind {}\n", env!("CARGO_PKG_VERSION"))),

@@ -1,7 +1,8 @@
 //! `--check`: a checked plan for people, and as JSON for machines.
 
 use crate::plan::{
-    AckMode, Command, ListenEnv, Nanos, Piece, Plan, Restart, SECOND, ServiceSpec, SocketRef, SocketSpec, Template,
+    AckMode, Command, ListenEnv, Nanos, Piece, Plan, Restart, SECOND, ServiceSpec, SocketRef, SocketSpec, Strategy,
+    Template, remarks,
 };
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -25,6 +26,9 @@ pub(super) fn text(plan: &Plan) -> String {
             let _ = writeln!(out, "  {key:<11} {value}");
         }
     }
+    for remark in remarks(plan) {
+        let _ = writeln!(out, "remark: {remark}");
+    }
     out
 }
 
@@ -44,7 +48,7 @@ pub(super) fn json(plan: &Plan) -> Value {
         })
         .collect();
     let services: Vec<Value> = plan.services.iter().map(|service| service_json(plan, service)).collect();
-    json!({ "sockets": sockets, "services": services })
+    json!({ "sockets": sockets, "services": services, "remarks": remarks(plan) })
 }
 
 fn service_json(plan: &Plan, service: &ServiceSpec) -> Value {
@@ -71,6 +75,11 @@ fn service_json(plan: &Plan, service: &ServiceSpec) -> Value {
         "watchdog_seconds": service.watchdog_ns.map(seconds),
         "max_unacked": service.max_unacked,
         "max_upgrade_additional": service.max_upgrade_additional,
+        "strategy": service.strategy.word(),
+        "bake_seconds": seconds(service.bake_ns),
+        "upgrade_timeout_seconds": seconds(service.upgrade_timeout_ns),
+        "upgrade_retries": service.upgrade_retries,
+        "drain_delay_seconds": service.drain_delay_ns.map(seconds),
         "restart": restart(service),
         "user": service.user,
         "group": service.group,
@@ -89,6 +98,7 @@ fn rows(service: &ServiceSpec) -> Vec<(&'static str, String)> {
     let mut rows = vec![
         ("listen-env", listen_env(service).to_string()),
         ("ready", ack_mode(service)),
+        ("upgrade", upgrade(service)),
         ("restart", format!("{}, back-off from {} s", restart(service), seconds(service.backoff_base_ns))),
         ("stop", format!("{}, SIGKILL after {} s", service.stop_signal, seconds(service.stop_timeout_ns))),
     ];
@@ -141,10 +151,20 @@ fn listen_env(service: &ServiceSpec) -> &'static str {
 fn ack_mode(service: &ServiceSpec) -> String {
     match service.ack {
         AckMode::Auto => "auto".into(),
+        AckMode::Accept => "accept".into(),
         AckMode::After(span) => seconds(span).to_string(),
         AckMode::Manual => "manual".into(),
         AckMode::Notify => "notify".into(),
     }
+}
+
+fn upgrade(service: &ServiceSpec) -> String {
+    let strategy = match service.strategy {
+        Strategy::Canary => format!("canary, on trial for {} s", seconds(service.bake_ns)),
+        Strategy::Rolling | Strategy::Fleet => service.strategy.word().to_string(),
+    };
+    let (timeout, retries) = (seconds(service.upgrade_timeout_ns), service.upgrade_retries);
+    format!("{strategy}; given up after {timeout} s or {retries} failures")
 }
 
 fn restart(service: &ServiceSpec) -> &'static str {

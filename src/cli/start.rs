@@ -3,10 +3,12 @@
 
 use crate::control::{self, Claim};
 use crate::exit::Exit;
+use crate::linux::State;
 use crate::notify::WorkersSocket;
 use crate::plan::{Command, Facts, Number, Plan, Problem, check};
 use crate::sockets::{Assigned, Inherited, SocketError, Sockets};
 use crate::spawn::{self, Base};
+use crate::supervise::Supervisor;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::isatty;
 use std::fmt::Display;
@@ -23,11 +25,15 @@ pub struct Wish {
     pub check: bool,
     /// `--json`.
     pub json: bool,
+    /// `--with-state-fd`.
+    pub state_fd: Option<i32>,
+    /// `--upgrade-check`.
+    pub upgrade_check: bool,
 }
 
 /// Takes what was inherited, checks the plan; with `--check` shows it and ends.
 pub fn settle(wish: Wish) -> Result<(Plan, Assigned), Exit> {
-    let Wish { mut plan, mut problems, check: only_check, json } = wish;
+    let Wish { mut plan, mut problems, check: only_check, json, .. } = wish;
     let mut assigned = Assigned::default();
     match Inherited::take() {
         Ok(inherited) => {
@@ -58,6 +64,24 @@ pub fn settle(wish: Wish) -> Result<(Plan, Assigned), Exit> {
             Err(super::refuse_plan(&problems, only_check && json))
         }
     }
+}
+
+/// Takes another program's place: its state, and the plan as it is read now. With `--upgrade-check` only says whether it
+/// could.
+pub fn take_over(wish: Wish, fd: i32) -> Result<(Plan, State, Supervisor), Exit> {
+    let refused = |why: String| failed("cannot take prebind's place", why);
+    let Wish { mut plan, problems, upgrade_check, .. } = wish;
+    let state = State::read(fd).map_err(refused)?;
+    state.fit(&mut plan).map_err(refused)?;
+    let auto = plan.services.iter().any(|service| service.number == Number::Auto);
+    let facts = Facts { cpus: if auto { cpus() } else { 1 }, pid1: std::process::id() == 1 };
+    let plan = match check(plan, facts) {
+        Ok(plan) if problems.is_empty() => plan,
+        Ok(_) => return Err(super::refuse_plan(&problems, false)),
+        Err(more) => return Err(super::refuse_plan(&[problems, more].concat(), false)),
+    };
+    let supervisor = state.supervisor(&plan).map_err(refused)?;
+    if upgrade_check { Err(Exit::Done) } else { Ok((plan, state, supervisor)) }
 }
 
 /// The CPUs that this process may use.
@@ -110,13 +134,13 @@ fn notify_socket(plan: &Plan, claim: Option<&Claim>) -> Result<WorkersSocket, Ex
 }
 
 /// What is the same for every worker.
-pub fn base(plan: &Plan, claim: Option<&Claim>, notify: &WorkersSocket) -> Result<Base, Exit> {
+pub fn base(plan: &Plan, claim: Option<&Claim>, notify: Option<&WorkersSocket>) -> Result<Base, Exit> {
     let base = Base::of_this_process().map_err(|error| failed("cannot tell where prebind was started", error))?;
     let alone = matches!(&plan.services[..], [only] if only.number.get() == 1);
     Ok(Base {
         nofile: spawn::raise_nofile(),
         control_path: claim.and_then(Claim::path).map(Into::into),
-        notify_address: Some(notify.address().to_owned()),
+        notify_address: notify.map(|notify| notify.address().to_owned()),
         stdin_null: isatty(stdin()).unwrap_or(false) && !alone,
         ..base
     })

@@ -69,6 +69,8 @@ pub struct Answered {
     pub message: String,
     /// More follow.
     pub wait: bool,
+    /// To which request, where that had a number.
+    pub id: Option<u64>,
     /// For machines.
     pub data: Option<Value>,
 }
@@ -161,7 +163,8 @@ impl Client {
             return Err(ClientError::Foreign(self.path.clone()));
         };
         let flag = |name: &str| reply.get(name).and_then(Value::as_bool).unwrap_or(false);
-        Ok(Some(Answered { ok: flag("ok"), message, wait: flag("wait"), data: reply.remove("data") }))
+        let id = reply.get("request_id").and_then(Value::as_u64);
+        Ok(Some(Answered { ok: flag("ok"), message, wait: flag("wait"), id, data: reply.remove("data") }))
     }
 
     /// The only reply to a request.

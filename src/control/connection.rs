@@ -4,6 +4,7 @@
 use super::wire::{LINE_BYTES_MAX, Reply};
 use crate::supervise::{AskId, ChildId};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -21,7 +22,7 @@ const ASKS_MAX: usize = 8;
 const READS_PER_TURN: usize = 4;
 
 /// Who is at the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Peer {
     /// A process, by SO_PEERCRED; `trusted`: of our own uid, or root.
     Process { pid: i32, uid: u32, trusted: bool },
@@ -64,7 +65,65 @@ pub(super) struct Connection {
     broken: bool,
 }
 
+/// A connection as data, for the next program in this process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FrozenConnection {
+    pub(super) fd: i32,
+    peer: Peer,
+    /// Read, and not understood yet.
+    input: Vec<u8>,
+    /// Not sent yet.
+    output: Vec<u8>,
+    asks: Vec<(AskId, Option<Value>)>,
+    #[serde(with = "subscription")]
+    subscribed: Option<Option<Value>>,
+    asked: bool,
+    last_used: u64,
+    input_over: bool,
+}
+
+/// JSON has one null: a subscription without an id is a list of nothing.
+mod subscription {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::Value;
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<Option<Value>>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(|id| id.iter().collect::<Vec<_>>()).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Value>>, D::Error> {
+        Ok(Option::<Vec<Value>>::deserialize(from)?.map(|id| id.into_iter().next()))
+    }
+}
+
 impl Connection {
+    pub(super) fn freeze(&self) -> FrozenConnection {
+        FrozenConnection {
+            fd: self.stream.as_raw_fd(),
+            peer: self.peer,
+            input: self.input.clone(),
+            output: self.output[self.sent..].to_vec(),
+            asks: self.asks.clone(),
+            subscribed: self.subscribed.clone(),
+            asked: self.asked,
+            last_used: self.last_used,
+            input_over: self.input_over,
+        }
+    }
+
+    /// Whether its client is gone.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    pub(super) fn thaw(stream: UnixStream, frozen: FrozenConnection) -> Connection {
+        let mut one = Connection::new(stream, frozen.peer, frozen.last_used);
+        (one.input, one.output) = (frozen.input, frozen.output);
+        (one.asks, one.subscribed, one.asked) = (frozen.asks, frozen.subscribed, frozen.asked);
+        one.input_over = frozen.input_over;
+        one
+    }
+
     pub(super) fn new(stream: UnixStream, peer: Peer, last_used: u64) -> Connection {
         Connection {
             stream,

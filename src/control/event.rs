@@ -99,6 +99,7 @@ fn kind(happening: &Happening) -> (Level, &'static str) {
         Happening::StartTimeout(_) => (Level::Warn, "worker_start_timeout"),
         Happening::WatchdogMissed(_) => (Level::Warn, "worker_watchdog"),
         Happening::SaidStopping(_) => (Level::Info, "worker_said_stopping"),
+        Happening::Draining(..) => (Level::Debug, "worker_draining"),
         Happening::ToldToStop(..) => (Level::Debug, "worker_told_to_stop"),
         Happening::Killed(_) => (Level::Warn, "worker_killed"),
         Happening::Exited { unexpected: true, .. } => (Level::Warn, "worker_exited"),
@@ -110,6 +111,13 @@ fn kind(happening: &Happening) -> (Level, &'static str) {
         Happening::RestartBegun(_) => (Level::Info, "restart_begun"),
         Happening::RestartDone(_) => (Level::Info, "restart_done"),
         Happening::RestartHalted(..) => (Level::Error, "restart_halted"),
+        Happening::UpgradeBegun { .. } => (Level::Info, "upgrade_begun"),
+        Happening::Baking(..) => (Level::Info, "upgrade_baking"),
+        Happening::UpgradeProgress { .. } => (Level::Debug, "upgrade_progress"),
+        Happening::UpgradeDone { .. } => (Level::Info, "upgrade_done"),
+        Happening::UpgradeRolledBack { .. } => (Level::Error, "upgrade_rolled_back"),
+        Happening::Replaced => (Level::Info, "replaced"),
+        Happening::ReplaceFailed(_) => (Level::Error, "replace_failed"),
         Happening::AllReady => (Level::Info, "all_ready"),
         Happening::Stopping => (Level::Info, "stopping"),
         Happening::Stopped => (Level::Info, "stopped"),
@@ -124,8 +132,14 @@ enum About {
 
 fn about(happening: &Happening) -> About {
     match happening {
+        Happening::Replaced | Happening::ReplaceFailed(_) => About::All,
         Happening::Refused(_) | Happening::AllReady | Happening::Stopping | Happening::Stopped => About::All,
         Happening::Scaled { service, .. }
+        | Happening::UpgradeBegun { service, .. }
+        | Happening::Baking(service, _)
+        | Happening::UpgradeProgress { service, .. }
+        | Happening::UpgradeDone { service, .. }
+        | Happening::UpgradeRolledBack { service, .. }
         | Happening::RestartBegun(service)
         | Happening::RestartDone(service)
         | Happening::RestartHalted(service, _) => About::Service(*service),
@@ -135,6 +149,7 @@ fn about(happening: &Happening) -> About {
         | Happening::StartTimeout(who)
         | Happening::WatchdogMissed(who)
         | Happening::SaidStopping(who)
+        | Happening::Draining(who, _)
         | Happening::ToldToStop(who, _)
         | Happening::Killed(who)
         | Happening::Exited { who, .. }
@@ -165,6 +180,9 @@ fn message(happening: &Happening, names: &Names<'_>, pid_of: &dyn Fn(ChildId) ->
             format!("{} failed its watchdog and is stopped: no WATCHDOG=1 in time", worker(who))
         }
         Happening::SaidStopping(who) => format!("{} stops by itself (STOPPING=1)", worker(who)),
+        Happening::Draining(who, delay) => {
+            format!("{} is told to stop in {} s (--drain-delay)", worker(who), seconds(*delay))
+        }
         Happening::ToldToStop(who, signal) => format!("{} is told to stop ({signal})", worker(who)),
         Happening::Killed(who) => {
             format!("{} did not stop in time; its process group is killed (--signal-timeout)", worker(who))
@@ -185,6 +203,23 @@ fn message(happening: &Happening, names: &Names<'_>, pid_of: &dyn Fn(ChildId) ->
         Happening::RestartBegun(service) => format!("{}: replacing the workers one by one", name(*service)),
         Happening::RestartDone(service) => format!("{}: every worker is replaced", name(*service)),
         Happening::RestartHalted(service, why) => format!("{}: the restart is given up: {why}", name(*service)),
+        Happening::UpgradeBegun { service, generation, strategy } => {
+            format!("{}: upgrading to generation {generation} ({})", name(*service), strategy.word())
+        }
+        Happening::Baking(service, bake_ns) => {
+            format!("{}: one new worker serves on trial for {} s", name(*service), seconds(*bake_ns))
+        }
+        Happening::UpgradeProgress { service, ready, replaced, of } => {
+            format!("{}: {ready} of {of} new workers ready, {replaced} replaced", name(*service))
+        }
+        Happening::UpgradeDone { service, generation } => {
+            format!("{}: generation {generation} serves", name(*service))
+        }
+        Happening::UpgradeRolledBack { service, generation, reason } => {
+            format!("{}: generation {generation} is rolled back: {reason}", name(*service))
+        }
+        Happening::Replaced => "prebind was replaced in place, the workers went on".into(),
+        Happening::ReplaceFailed(why) => format!("prebind was not replaced, nothing changed: {why}"),
         Happening::AllReady => "all workers are ready".into(),
         Happening::Stopping => "stopping".into(),
         Happening::Stopped => "stopped, every worker is gone".into(),
@@ -210,6 +245,21 @@ fn details(line: &mut EventLine, happening: &Happening) {
             line.put("to", *to);
         }
         Happening::RestartHalted(_, why) => line.put("reason", why.as_str()),
+        Happening::UpgradeBegun { generation, strategy, .. } => {
+            line.put("generation", *generation);
+            line.put("strategy", strategy.word());
+        }
+        Happening::Baking(_, bake_ns) => line.put("bake_seconds", seconds(*bake_ns)),
+        Happening::UpgradeProgress { ready, replaced, of, .. } => {
+            line.put("ready", *ready);
+            line.put("replaced", *replaced);
+            line.put("of", *of);
+        }
+        Happening::UpgradeDone { generation, .. } => line.put("generation", *generation),
+        Happening::UpgradeRolledBack { generation, reason, .. } => {
+            line.put("generation", *generation);
+            line.put("reason", reason.as_str());
+        }
         _ => {}
     }
 }
@@ -222,6 +272,7 @@ fn how_ready(how: HowReady) -> (&'static str, &'static str) {
     match how {
         HowReady::Notified => ("notify", "READY=1"),
         HowReady::Acked => ("ack", "ack"),
+        HowReady::Accepts => ("accept", "it waits on its sockets"),
         HowReady::Time => ("time", "its time passed"),
     }
 }

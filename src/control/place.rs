@@ -7,10 +7,11 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt};
 use nix::unistd::{Uid, geteuid};
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -101,6 +102,42 @@ impl Claim {
     /// Something that the user should know: another name than the expected one was taken.
     pub fn remark(&self) -> Option<&str> {
         self.remark.as_deref()
+    }
+}
+
+/// A claim as data, for the next program in this process.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FrozenClaim {
+    path: Option<PathBuf>,
+    node: Option<(u64, u64)>,
+    pidfile: Option<PathBuf>,
+    own_lock: Option<(PathBuf, i32)>,
+    lockfile: Option<i32>,
+}
+
+impl Claim {
+    /// As data; the numbers of the locks' descriptors are put into `fds`.
+    pub fn freeze(&self, fds: &mut Vec<i32>) -> FrozenClaim {
+        let own_lock = self.own_lock.as_ref().map(|(path, lock)| (path.clone(), lock.as_raw_fd()));
+        let lockfile = self.lockfile.as_ref().map(|lock| lock.as_raw_fd());
+        fds.extend(own_lock.iter().map(|(_, fd)| *fd).chain(lockfile));
+        let (path, pidfile) = (self.path.clone(), self.pidfile.clone());
+        FrozenClaim { path, node: self.node, pidfile, own_lock, lockfile }
+    }
+
+    /// In the next program: the locks are held by the descriptors.
+    pub fn thaw(frozen: FrozenClaim, claim: &mut dyn FnMut(i32) -> OwnedFd) -> Result<Claim, String> {
+        let mut lock = |fd: i32| {
+            let file = File::from(claim(fd));
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| format!("a lock is lost: {errno}"))
+        };
+        let own_lock = match frozen.own_lock {
+            Some((path, fd)) => Some((path, lock(fd)?)),
+            None => None,
+        };
+        let lockfile = frozen.lockfile.map(lock).transpose()?;
+        let FrozenClaim { path, node, pidfile, .. } = frozen;
+        Ok(Claim { path, listener: None, remark: None, node, pidfile, own_lock, lockfile })
     }
 }
 

@@ -3,12 +3,14 @@
 //! belong to the struct, there is no task and no timer per client, and none at all while no client is connected.
 //! Bounded in everything: lines, unsent bytes, connections, waiting requests, work per turn.
 
-use super::connection::{Connection, Line, PATIENCE, Peer, UNSENT_BYTES_MAX};
+use super::connection::{Connection, FrozenConnection, Line, PATIENCE, Peer, UNSENT_BYTES_MAX};
 use super::wire::{self, Reply, Request, Wanted};
 use crate::supervise::{AskId, ChildId, Command};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::cell::OnceCell;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -44,6 +46,15 @@ pub trait Judge {
     fn child_of_pid(&self, pid: i32) -> Option<ChildId>;
 }
 
+/// The server as data, for the next program in this process.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FrozenServer {
+    listener: i32,
+    connections: Vec<FrozenConnection>,
+    used: u64,
+    next_ask: u64,
+}
+
 /// The control socket's server.
 #[derive(Debug)]
 pub struct Server {
@@ -69,6 +80,26 @@ impl Server {
             accept_after: None,
             overflow_uid: OnceCell::new(),
         })
+    }
+
+    /// As data for the next program in this process; the descriptors' numbers are put into `fds`.
+    pub fn freeze(&self, fds: &mut Vec<i32>) -> FrozenServer {
+        let connections = self.connections.iter().filter(|one| !one.is_broken());
+        let connections: Vec<FrozenConnection> = connections.map(Connection::freeze).collect();
+        let listener = self.listener.as_raw_fd();
+        fds.extend(connections.iter().map(|one| one.fd).chain([listener]));
+        FrozenServer { listener, connections, used: self.used, next_ask: self.next_ask }
+    }
+
+    /// In the next program, inside the runtime: clients and what they wait for go on.
+    pub fn thaw(frozen: FrozenServer, claim: &mut dyn FnMut(i32) -> OwnedFd) -> io::Result<Server> {
+        let mut server = Server::new(claim(frozen.listener).into())?;
+        (server.used, server.next_ask) = (frozen.used, frozen.next_ask);
+        for one in frozen.connections {
+            let stream = UnixStream::from_std(claim(one.fd).into())?;
+            server.connections.push(Connection::thaw(stream, one));
+        }
+        Ok(server)
     }
 
     /// Takes our end of a worker's `-g` connection: ack and ping of that worker only.

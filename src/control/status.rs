@@ -88,7 +88,9 @@ fn service_json(service: &ServiceStatus, facts: &Facts<'_>) -> Value {
         "ready": service.ready,
         "generation": service.generation,
         "restarts": service.restarts,
-        "last_upgrade": null,
+        "last_upgrade": service.last_upgrade.as_ref().map(|last| {
+            json!({ "result": last.outcome.word(), "reason": last.reason })
+        }),
         "workers": workers,
     })
 }
@@ -127,7 +129,7 @@ pub(super) fn seconds(ns: Nanos) -> f64 {
 mod tests {
     use super::*;
     use crate::plan::Signal;
-    use crate::supervise::Phase;
+    use crate::supervise::{LastUpgrade, Outcome, Phase};
 
     #[test]
     fn the_data_is_the_documented_one() {
@@ -148,6 +150,7 @@ mod tests {
             ready: 1,
             generation: 1,
             restarts: 5,
+            last_upgrade: Some(LastUpgrade { outcome: Outcome::RolledBack, reason: "why".into() }),
             workers: vec![
                 worker(0, Some(ChildId(9)), "ready", killed, None),
                 worker(1, None, "waiting", Some((Ended::Code(7), 0)), Some(1_500_000_000)),
@@ -173,7 +176,8 @@ mod tests {
             "pid": 1, "version": "0.1.0", "state": "running", "uptime_seconds": 1.5,
             "sockets": [{"name": "web", "kind": "tcp", "address": "127.0.0.1:8080", "inherited": false, "queue": 0}],
             "services": [{
-                "name": "web", "number": 2, "ready": 1, "generation": 1, "restarts": 5, "last_upgrade": null,
+                "name": "web", "number": 2, "ready": 1, "generation": 1, "restarts": 5,
+                "last_upgrade": {"result": "rolled back", "reason": "why"},
                 "workers": [
                     {"slot": 0, "pid": 10, "generation": 1, "state": "ready", "age_seconds": 1.4, "status": "text",
                      "next_try_seconds": null, "last_exit": {"code": null, "signal": "KILL", "seconds_ago": 3.2}},

@@ -3,8 +3,8 @@
 //! one-line YAML (a document that starts with `---`) is accepted. Pure; a line costs no more than its length is worth:
 //! nesting, aliases and the number of values are bounded.
 
-use crate::plan::{Signal, nearest};
-use crate::supervise::Command;
+use crate::plan::{Nanos, SECOND, Signal, Strategy, nearest};
+use crate::supervise::{Command, Wait};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 
@@ -52,15 +52,22 @@ pub struct Refused {
 }
 
 /// prebind's own commands, each with its options.
-const COMMANDS: [(&str, &[&str]); 7] = [
+const COMMANDS: [(&str, &[&str]); 11] = [
     ("status", &[]),
     ("ready", &[]),
     ("scale", &["service", "number"]),
     ("restart", &["service", "slot"]),
+    ("upgrade", &["service", "strategy", "timeout", "wait"]),
+    ("promote", &["service"]),
+    ("rollback", &["service"]),
+    ("reexec", &[]),
     ("signal", &["service", "signal"]),
     ("stop", &[]),
     ("events", &[]),
 ];
+
+/// What the answer to an upgrade waits for.
+const WAITS: [(&str, Wait); 3] = [("told", Wait::Told), ("drained", Wait::Drained), ("no", Wait::No)];
 
 /// einhorn's commands that a worker sends.
 const WORKER_COMMANDS: [&str; 2] = ["worker:ack", "worker:ping"];
@@ -150,6 +157,15 @@ fn wanted(request: &Map<String, Value>) -> Result<Wanted, String> {
             number: options.number("number")?.ok_or("scale: the option \"number\" is missing")?,
         },
         "restart" => Command::Restart { service: options.text("service")?, slot: options.number("slot")? },
+        "upgrade" => Command::Upgrade {
+            service: options.text("service")?,
+            strategy: options.one_of("strategy", &Strategy::ALL)?,
+            timeout_ns: options.seconds("timeout")?,
+            wait: options.one_of("wait", &WAITS)?.unwrap_or(Wait::Told),
+        },
+        "reexec" => Command::Reexec,
+        "promote" => Command::Promote { service: options.text("service")? },
+        "rollback" => Command::Rollback { service: options.text("service")? },
         "signal" => Command::Signal { service: options.text("service")?, signal: options.signal()? },
         "stop" => Command::Stop,
         _ => return Ok(Wanted::Events),
@@ -211,6 +227,28 @@ impl Options<'_> {
         match value.as_u64().and_then(|number| u32::try_from(number).ok()) {
             Some(number) => Ok(Some(number)),
             None => Err(self.wrong(key, "a whole number", value)),
+        }
+    }
+
+    fn one_of<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<Option<T>, String> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        match words.iter().find(|(word, _)| *word == text) {
+            Some((_, one)) => Ok(Some(*one)),
+            None => {
+                let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                let (command, known) = (self.command, known.join(", "));
+                Err(format!("{command}: the option \"{key}\" is one of {known}, not {}", short(&text)))
+            }
+        }
+    }
+
+    /// A span in seconds, above 0, at most a year.
+    fn seconds(&self, key: &str) -> Result<Option<Nanos>, String> {
+        const MOST: f64 = 365.0 * 86400.0;
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match value.as_f64().filter(|seconds| *seconds > 0.0 && *seconds <= MOST) {
+            Some(seconds) => Ok(Some((seconds * SECOND as f64) as Nanos)),
+            None => Err(self.wrong(key, "a number of seconds above 0", value)),
         }
     }
 

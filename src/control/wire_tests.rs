@@ -1,6 +1,7 @@
 //! Lines in, requests out; replies out, lines in.
 
 use super::*;
+use crate::plan::Strategy;
 use serde_json::json;
 
 fn ask(command: Command) -> Wanted {
@@ -12,6 +13,9 @@ fn requests_are_understood() {
     let scale = |service: Option<&str>| ask(Command::Scale { service: service.map(Into::into), number: 4 });
     let restart = |service: Option<&str>, slot| ask(Command::Restart { service: service.map(Into::into), slot });
     let signal = ask(Command::Signal { service: None, signal: Signal(10) });
+    let upgrade = |service: Option<&str>, strategy, timeout_ns, wait| {
+        ask(Command::Upgrade { service: service.map(Into::into), strategy, timeout_ns, wait })
+    };
     let ping = Wanted::Ping { pid: 1234, request_id: Some("req-1".into()) };
     for (line, id, wanted) in [
         // The bytes of einhorn's Ruby client.
@@ -36,6 +40,14 @@ fn requests_are_understood() {
         (r#"{"command":"restart","options":{"service":null}}"#, None, restart(None, None)),
         (r#"{"command":"restart","options":{"service":"web","slot":0}}"#, None, restart(Some("web"), Some(0))),
         (r#"{"command":"signal","options":{"signal":"USR1"}}"#, None, signal),
+        (r#"{"command":"upgrade"}"#, None, upgrade(None, None, None, Wait::Told)),
+        (
+            r#"{"command":"upgrade","options":{"service":"web","strategy":"fleet","timeout":2.5,"wait":"drained"}}"#,
+            None,
+            upgrade(Some("web"), Some(Strategy::Fleet), Some(2_500_000_000), Wait::Drained),
+        ),
+        (r#"{"command":"promote"}"#, None, ask(Command::Promote { service: None })),
+        (r#"{"command":"rollback"}"#, None, ask(Command::Rollback { service: None })),
     ] {
         assert_eq!(parse(line.as_bytes()), Ok(Request { id, wanted }), "{line}");
     }
@@ -59,7 +71,16 @@ fn refusals_say_why() {
             r#"{"command":"statsu"}"#,
             "Unrecognized command: \"statsu\"; did you mean \"status\"? the commands are status, ",
         ),
-        (r#"{"command":"upgrade"}"#, "Unrecognized command: \"upgrade\"; the commands are "),
+        (r#"{"command":"upgrad"}"#, "Unrecognized command: \"upgrad\""),
+        (
+            r#"{"command":"upgrade","options":{"strategy":"quick"}}"#,
+            "upgrade: the option \"strategy\" is one of rolling, fleet, canary, not quick",
+        ),
+        (
+            r#"{"command":"upgrade","options":{"timeout":0}}"#,
+            "upgrade: the option \"timeout\" must be a number of seconds above 0, not 0",
+        ),
+        (r#"{"command":"upgrade","options":{"wait":true}}"#, "upgrade: the option \"wait\" must be a string, not true"),
         (r#"{"command":"status","id":[]}"#, "\"id\" must be a number or a string"),
         (r#"{"command":"status","options":{"x":1}}"#, "status: unknown option \"x\"; it takes no options"),
         (r#"{"command":"scale","options":{"nmber":1}}"#, "scale: unknown option \"nmber\", did you mean \"number\"?"),

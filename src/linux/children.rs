@@ -8,6 +8,7 @@ use crate::supervise::{ChildId, Ended};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -24,6 +25,7 @@ pub(super) struct Children {
 struct Child {
     pid: i32,
     service: ServiceId,
+    slot: u32,
     /// Reaped: only its group may be left.
     group: Option<Group>,
 }
@@ -46,9 +48,45 @@ pub(super) struct Exit {
     pub(super) group_left: bool,
 }
 
+/// A child as data, for the next program in this process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FrozenChild {
+    child: ChildId,
+    pid: i32,
+    service: ServiceId,
+    slot: u32,
+    /// Reaped: its group is reached by this pidfd, or by number.
+    pidfd: Option<i32>,
+    reaped: bool,
+}
+
 impl Children {
-    pub(super) fn add(&mut self, child: ChildId, service: ServiceId, pid: i32) {
-        self.by_id.insert(child, Child { pid, service, group: None });
+    /// As data; the pidfds' numbers are put into `fds`.
+    pub(super) fn freeze(&self, fds: &mut Vec<i32>) -> Vec<FrozenChild> {
+        let freeze = |(child, one): (&ChildId, &Child)| {
+            let pidfd = match &one.group {
+                Some(Group::Pidfd(fd)) => Some(fd.as_raw_fd()),
+                Some(Group::Number) | None => None,
+            };
+            fds.extend(pidfd);
+            let Child { pid, service, slot, ref group } = *one;
+            FrozenChild { child: *child, pid, service, slot, pidfd, reaped: group.is_some() }
+        };
+        self.by_id.iter().map(freeze).collect()
+    }
+
+    /// In the next program: they are its children, too.
+    pub(super) fn thaw(&mut self, frozen: FrozenChild, claim: &mut dyn FnMut(i32) -> OwnedFd) {
+        let FrozenChild { child, pid, service, slot, pidfd, reaped } = frozen;
+        let group = reaped.then(|| pidfd.map_or(Group::Number, |fd| Group::Pidfd(claim(fd))));
+        if !reaped {
+            self.by_pid.insert(pid, child);
+        }
+        self.by_id.insert(child, Child { pid, service, slot, group });
+    }
+
+    pub(super) fn add(&mut self, child: ChildId, (service, slot): (ServiceId, u32), pid: i32) {
+        self.by_id.insert(child, Child { pid, service, slot, group: None });
         self.by_pid.insert(pid, child);
     }
 
@@ -57,9 +95,9 @@ impl Children {
         self.by_id.get(&child).map(|child| child.pid)
     }
 
-    /// Its service.
-    pub(super) fn service(&self, child: ChildId) -> Option<ServiceId> {
-        self.by_id.get(&child).map(|child| child.service)
+    /// Its service and its slot.
+    pub(super) fn place(&self, child: ChildId) -> Option<(ServiceId, u32)> {
+        self.by_id.get(&child).map(|child| (child.service, child.slot))
     }
 
     /// The child that this pid is, alive or not reaped yet.

@@ -1,28 +1,34 @@
 //! The world as it is: `impl Kernel` on a single-threaded tokio runtime. Owns every resource (descriptors, pids, the
 //! clock, the log) and takes no decision: what happened becomes an [`Event`], an [`Action`] becomes system calls.
 
+mod accepting;
 mod children;
 mod log;
 mod proc;
+mod replace;
 mod signals;
 mod sources;
 mod terminal;
 mod trim;
 
 pub use log::Log;
-pub use trim::warm;
+pub use replace::{Own, State};
 
+use crate::control::Claim;
 use crate::control::event::{EventLine, Level, Names, event};
 use crate::control::server::{Judge, Server};
 use crate::control::status::{Facts, SocketLine, reply_to};
 use crate::notify::socket::WorkersSocket;
 use crate::notify::upward::Upward as Manager;
-use crate::plan::{Nanos, Plan, SocketId};
+use crate::plan::{Nanos, Plan, ServiceId, SocketId};
 use crate::run::Kernel;
-use crate::sockets::Sockets;
+use crate::sockets::{SocketError, Sockets};
 use crate::spawn::{Base, Copy, launch};
-use crate::supervise::{Action, Answer, AskId, ChildId, Event, Happening, SpawnFailure, Start, Upward};
+use crate::supervise::{
+    Accepting, Action, Answer, AskId, ChildId, Event, Happening, SpawnFailure, Start, Supervisor, Upward,
+};
 use children::Children;
+use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 use nix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use signals::Signals;
@@ -47,11 +53,12 @@ pub struct Early {
 
 impl Early {
     /// From here on no signal kills prebind; what comes is heard once the loop runs.
-    pub fn new() -> io::Result<Early> {
+    /// `keeps_hup`: known from the program before this one.
+    pub fn new(keeps_hup: Option<bool>) -> io::Result<Early> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let signals = {
             let _inside = runtime.enter();
-            Signals::new()?
+            Signals::new(keeps_hup)?
         };
         Ok(Early { runtime, signals })
     }
@@ -74,6 +81,10 @@ pub struct Parts {
     pub manager: Manager,
     /// Our log.
     pub log: Log,
+    /// Held until the end.
+    pub claim: Option<Claim>,
+    /// How this program was started.
+    pub own: Own,
 }
 
 /// Linux.
@@ -88,6 +99,8 @@ pub struct Linux {
     manager: Manager,
     log: Log,
     terminal: Option<Terminal>,
+    claim: Option<Claim>,
+    own: Own,
     /// Descriptors of BARRIER=1: closed once everything said before them was handled.
     barriers: RefCell<Vec<OwnedFd>>,
     started_at: Nanos,
@@ -116,6 +129,8 @@ impl Linux {
             base: parts.base,
             manager: parts.manager,
             log: parts.log,
+            claim: parts.claim,
+            own: parts.own,
             terminal: if alone { Terminal::of_stdin() } else { None },
             barriers: RefCell::default(),
             started_at: monotonic(),
@@ -148,7 +163,7 @@ impl Linux {
         };
         match launch(&self.base, &self.plan, &self.sockets, &copy) {
             Ok(launched) => {
-                self.children.add(start.child, start.service, launched.pid);
+                self.children.add(start.child, (start.service, start.slot), launched.pid);
                 for remark in launched.remarks {
                     self.log.say(Level::Warn, "spawn_remark", remark);
                 }
@@ -187,10 +202,32 @@ impl Linux {
 
     /// Whether the child's group holds a socket of its service.
     fn holds_sockets(&self, child: ChildId) -> bool {
-        let (Some(pid), Some(service)) = (self.children.pid(child), self.children.service(child)) else { return true };
+        let (Some(pid), Some((service, slot))) = (self.children.pid(child), self.children.place(child)) else {
+            return true;
+        };
         let sockets = &self.plan.service(service).sockets;
-        let nodes: Vec<(u64, u64)> = sockets.iter().map(|id| self.sockets.facts(*id).node).collect();
+        let nodes: Vec<(u64, u64)> = sockets.iter().map(|id| self.sockets.node_for(*id, slot)).collect();
         proc::group_holds(pid, &nodes)
+    }
+
+    /// Whether the child waits on those of its sockets that listen.
+    fn accepting(&self, child: ChildId) -> Accepting {
+        let (Some(pid), Some((service, slot))) = (self.children.pid(child), self.children.place(child)) else {
+            return Accepting::Unknown;
+        };
+        let sockets = self.plan.service(service).sockets.iter();
+        let listening = sockets.filter(|id| getsockopt(&self.sockets.fd(**id), AcceptConn).unwrap_or(false));
+        let inodes: Vec<u64> = listening.map(|id| self.sockets.node_for(*id, slot).1).collect();
+        accepting::accepting(pid, &inodes)
+    }
+
+    /// Does something to each socket of a service; what cannot be done is said, and the service goes on.
+    fn steer(&mut self, service: ServiceId, act: impl Fn(&mut Sockets, SocketId) -> Result<(), SocketError>) {
+        for id in self.plan.service(service).sockets.clone() {
+            if let Err(error) = act(&mut self.sockets, id) {
+                self.say(Level::Error, "slots", error.to_string());
+            }
+        }
     }
 
     fn answer(&mut self, ask: AskId, answer: &Answer) {
@@ -283,6 +320,10 @@ impl Linux {
 }
 
 impl Kernel for Linux {
+    fn replace(&mut self, supervisor: &mut Supervisor, events: &mut Vec<Event>) {
+        self.replace_program(supervisor, events);
+    }
+
     fn now(&self) -> Nanos {
         monotonic()
     }
@@ -320,6 +361,13 @@ impl Kernel for Linux {
             }
             Action::Forget(child) => self.forget(child),
             Action::LookSockets(child) => events.push(Event::HoldsSockets(child, self.holds_sockets(child))),
+            Action::LookAccepting(child) => events.push(Event::Accepting(child, self.accepting(child))),
+            Action::Steer(service, wanted) => self.steer(service, |sockets, id| sockets.steer(id, &wanted)),
+            Action::CloseSlots(service, wanted) => {
+                let number = wanted.len() as u32;
+                self.steer(service, |sockets, id| sockets.close_slots(id, number));
+                self.steer(service, |sockets, id| sockets.steer(id, &wanted));
+            }
             Action::Answer(ask, answer) => self.answer(ask, &answer),
             Action::Report(happening) => self.report(&happening),
             Action::Upward(what) => self.tell_manager(what),

@@ -45,15 +45,26 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Inside the runtime.
-    pub(super) fn new() -> io::Result<Signals> {
-        let keeps_hup = hup_is_ignored()?;
+    /// Inside the runtime. `keeps_hup`: known from the program before.
+    pub(super) fn new(keeps_hup: Option<bool>) -> io::Result<Signals> {
+        let keeps_hup = keeps_hup.map_or_else(hup_is_ignored, Ok)?;
         let (read, write) = UnixStream::pair()?;
         let write = write.into_std()?;
         let delivery = SignalDelivery::with_pipe(read, write, WithRawSiginfo, HEARD)?;
         // Whoever started us may have left signals blocked; what came meanwhile is heard now.
         SigSet::empty().thread_set_mask()?;
         Ok(Signals { delivery, keeps_hup })
+    }
+
+    pub(super) fn keeps_hup(&self) -> bool {
+        self.keeps_hup
+    }
+
+    /// What the handlers saw and nobody handled yet.
+    pub(super) fn left(&mut self) -> Vec<Told> {
+        let keeps_hup = self.keeps_hup;
+        let heard = self.delivery.pending().filter_map(|info| meaning(&info, keeps_hup));
+        heard.filter_map(|one| if let Heard::Told(told) = one { Some(told) } else { None }).collect()
     }
 
     /// `Ready` only with at least one.

@@ -7,7 +7,7 @@ use super::signals::{Heard, Signals};
 use crate::control::event::Level;
 use crate::control::server::{Incoming, Judge, Server};
 use crate::notify::socket::{Datagram, WorkersSocket};
-use crate::supervise::Event;
+use crate::supervise::{Event, Told};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::task::{Context, Poll};
@@ -60,6 +60,19 @@ impl Sources {
     ) -> io::Result<Sources> {
         let (notify, paths) = (notify.map(readable).transpose()?, paths.map(readable).transpose()?);
         Ok(Sources { signals, control, notify, paths, more: false, strangers: 0 })
+    }
+
+    /// Signals that were seen and not handled.
+    pub(super) fn heard(&mut self) -> Vec<Told> {
+        self.signals.left()
+    }
+
+    pub(super) fn keeps_hup(&self) -> bool {
+        self.signals.keeps_hup()
+    }
+
+    pub(super) fn notify(&self) -> Option<&WorkersSocket> {
+        self.notify.as_ref().map(AsyncFd::get_ref)
     }
 
     /// Waits for the next thing to happen, `limit` at most.

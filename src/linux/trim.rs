@@ -1,6 +1,5 @@
-//! Code in memory: there at once when prebind starts, and given back when only the start needed it. What read the
-//! command line would stay mapped otherwise, for as long as prebind idles. Pages that are used again are mapped again
-//! from the page cache, by a minor fault.
+//! Code in memory is given back when only the start needed it. What read the command line would stay mapped otherwise,
+//! for as long as prebind idles. Pages that are used again are mapped again from the page cache, by a minor fault.
 
 #![allow(unsafe_code)]
 
@@ -12,21 +11,6 @@ use std::os::unix::fs::MetadataExt;
 #[cfg(target_env = "gnu")]
 #[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
 unsafe extern "C" {}
-
-unsafe extern "C" {
-    /// Where the executable begins in memory; made by the linker, as the next one.
-    static __executable_start: u8;
-    /// Where its code ends.
-    static etext: u8;
-}
-
-/// Maps all of our code at once: page by page the start would take as many faults as it has pages.
-pub fn warm() {
-    let (start, end) = (&raw const __executable_start as usize, &raw const etext as usize);
-    let start = start & !0xfff;
-    // SAFETY: the range is our own code and what stands before it; the call reads it in and changes nothing.
-    unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_POPULATE_READ) };
-}
 
 /// Drops the pages of our own executable's code, and the heap's free top.
 pub(super) fn trim() {

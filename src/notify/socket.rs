@@ -20,12 +20,11 @@ use std::path::{Path, PathBuf};
 
 /// SCM_MAX_FD: the kernel carries no more in one message.
 const FDS_MAX: usize = 253;
-
 /// Room for the sender's credentials and [`FDS_MAX`] descriptors.
 #[repr(C, align(8))]
 struct Control([MaybeUninit<u8>; 1152]);
 
-/// The workers' notify socket could not be made.
+/// It could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make the workers' notify socket: {0}")]
 pub struct NotifyError(#[from] io::Error);
@@ -52,6 +51,9 @@ pub struct WorkersSocket {
     node: Option<(PathBuf, (u64, u64))>,
 }
 
+/// [`WorkersSocket`] as data: descriptor, address, path with device and inode.
+pub type FrozenWorkersSocket = (RawFd, OsString, Option<(PathBuf, (u64, u64))>);
+
 impl WorkersSocket {
     /// Binds the socket beside the control socket (`web.sock` -> `web.notify`), where that serves: nobody else's socket
     /// is there, and each (uid, gid) of `reachable_by`, the workers' own where they have one, can reach the directory.
@@ -62,8 +64,17 @@ impl WorkersSocket {
         {
             return Ok(WorkersSocket { fd, address: path.clone().into(), node: Some((path, node)) });
         }
-        let (fd, address) = bind_abstract()?;
-        Ok(WorkersSocket { fd, address, node: None })
+        Ok(bind_abstract().map(|(fd, address)| WorkersSocket { fd, address, node: None })?)
+    }
+
+    /// As data for the next program in this process.
+    pub fn freeze(&self) -> FrozenWorkersSocket {
+        (self.fd.as_raw_fd(), self.address.clone(), self.node.clone())
+    }
+
+    /// In the next program.
+    pub fn thaw(fd: OwnedFd, (_, address, node): FrozenWorkersSocket) -> WorkersSocket {
+        WorkersSocket { fd, address, node }
     }
 
     /// As NOTIFY_SOCKET wants it: `/path` or `@name`.

@@ -2,7 +2,7 @@
 
 use super::{
     Address, Command, ListenEnv, Nanos, Number, Origin, Piece, Plan, Problem, Restart, SECOND, ServiceSpec, SocketId,
-    SocketRef, SocketSpec, Template, nearest,
+    SocketRef, SocketSpec, Strategy, Template, nearest,
 };
 
 /// How long PID 1 waits before SIGKILL: container engines give it 10 s.
@@ -22,9 +22,10 @@ pub fn check(mut plan: Plan, facts: Facts) -> Result<Plan, Vec<Problem>> {
     let mut problems = Vec::new();
     super::socket_check::sockets(&plan.sockets, &mut problems);
     let Plan { sockets, services, .. } = &mut plan;
-    for service in services {
+    for service in services.iter_mut() {
         settle(service, sockets, facts, &mut problems);
     }
+    super::socket_check::sharing(sockets, services, &mut problems);
     if problems.is_empty() { Ok(plan) } else { Err(problems) }
 }
 
@@ -160,6 +161,22 @@ fn policy(service: &ServiceSpec, problems: &mut Vec<Problem>) {
     }
     if service.max_upgrade_additional == Some(0) {
         say("--max-upgrade-additional 0: no worker could be replaced", "1 or more");
+    }
+    let number = match service.number {
+        Number::Fixed(number) => number,
+        Number::Auto => 0,
+    };
+    if service.strategy == Strategy::Fleet && service.max_upgrade_additional.is_some_and(|most| most < number) {
+        say(
+            &format!("--strategy fleet starts {number} more workers, --max-upgrade-additional allows fewer"),
+            "leave one of them out",
+        );
+    }
+    if service.upgrade_timeout_ns == 0 {
+        say("--upgrade-timeout 0: no new worker could be ready in time", "a few seconds or more");
+    }
+    if service.upgrade_retries == 0 {
+        say("--upgrade-retries 0: an upgrade would end before it began", "1 or more: so many failures end it");
     }
     if service.stop_signal.0 == 9 {
         say("--stop-signal KILL leaves a worker no time to stop", "TERM; SIGKILL follows by itself after -t");

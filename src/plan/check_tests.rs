@@ -113,9 +113,54 @@ fn options_that_a_kind_does_not_have() {
         with("udp:80", |o| o.backlog = Some(1)),
         ["argument 2: socket 's': option backlog means nothing for udp"]
     );
-    assert_eq!(with("80", |o| o.slots = true), ["argument 2: socket 's': slots is not supported by this version"]);
+    assert_eq!(with("/a", |o| o.slots = true), ["argument 2: socket 's': option slots means nothing for unix"]);
+    assert_eq!(with("80", |o| (o.slots, o.reuse_port) = (true, true)), none);
+    assert_eq!(with("udp:80", |o| o.slots = true), none);
     assert_eq!(with("80", |o| o.nodelay = true), none);
     assert_eq!(with("/a", |o| o.mode = Some(0o600)), none);
+}
+
+#[test]
+fn slots_are_those_of_one_service_that_binds_them() {
+    let slots = |mut spec: SocketSpec| {
+        spec.options.slots = true;
+        spec
+    };
+    let mut kinds: Vec<SocketSpec> = ["a", "b", "c"].map(|name| slots(socket(name, "80", 2))).into();
+    kinds[0].address = Address::Abstract("x".into());
+    kinds[1].address = Address::Vsock { cid: 1, port: 1 };
+    (kinds[2].address, kinds[2].kind) = (Address::Unix("/f".into()), SocketKind::Fifo);
+    assert_eq!(
+        problems(plan(kinds, &["app"])),
+        [
+            "argument 2: socket 'a': option slots means nothing for unix",
+            "argument 2: socket 'b': option slots means nothing for vsock",
+            "argument 2: socket 'c': option slots means nothing for fifo",
+        ]
+    );
+    let fd = SocketSpec { address: Address::Fd(5), ..slots(socket("d", "80", 2)) };
+    assert_eq!(
+        problems(plan(vec![fd], &["app"])),
+        [
+            "argument 2: socket 'd': slots needs a socket per slot, and fd:5 is one (give the address, not the descriptor)"
+        ]
+    );
+
+    let mut two = plan(vec![slots(socket("web", "80", 2)), socket("api", "81", 4)], &["app"]);
+    two.services.push(ServiceSpec { name: "other".into(), sockets: vec![SocketId(1)], ..two.services[0].clone() });
+    assert_eq!(problems(two.clone()), [""; 0]);
+    two.services[1].sockets.clear(); // All.
+    assert_eq!(
+        problems(two),
+        ["argument 2: socket 'web': slots are those of one service, and app and other use it (leave slots out)"]
+    );
+
+    let twice = |name, at| {
+        let mut spec = slots(socket(name, "80", at));
+        spec.options.reuse_port = true;
+        spec
+    };
+    assert!(problems(plan(vec![twice("a", 2), twice("b", 4)], &["app"]))[0].contains("asked for twice"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod check;
 mod origin;
+mod remarks;
 mod service;
 mod signal;
 mod socket;
@@ -11,11 +12,13 @@ mod template;
 
 pub use check::{Facts, check};
 pub use origin::{Origin, Problem, nearest};
-pub use service::{AckMode, Command, Limit, ListenEnv, Number, Resource, Restart, ServiceSpec};
+pub use remarks::remarks;
+pub use service::{AckMode, Command, Limit, ListenEnv, Number, Resource, Restart, ServiceSpec, Strategy};
 pub use signal::Signal;
 pub use socket::{Address, Host, SocketKind, SocketOptions, SocketSpec, Timestamp};
 pub use template::{Piece, SocketRef, Template};
 
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Nanoseconds: a span of time, or a point on the monotonic clock. Pure rooms get it as an argument.
@@ -25,11 +28,11 @@ pub type Nanos = u64;
 pub const SECOND: Nanos = 1_000_000_000;
 
 /// A socket's place in [`Plan::sockets`]; given by [`check()`], after which no socket is looked up by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SocketId(pub u16);
 
 /// A service's place in [`Plan::services`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServiceId(pub u16);
 
 /// What was asked for.

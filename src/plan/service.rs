@@ -1,6 +1,7 @@
 //! One service that was asked for: a command, its sockets and its policy.
 
 use super::{Nanos, Origin, SECOND, Signal, SocketId, Template};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// One command to run in N copies.
@@ -36,6 +37,19 @@ pub struct ServiceSpec {
     pub max_unacked: Option<u32>,
     /// Bound on the processes above the number asked for, while workers are replaced.
     pub max_upgrade_additional: Option<u32>,
+    /// How an upgrade replaces the workers.
+    pub strategy: Strategy,
+    /// How long the first worker of a `canary` upgrade serves on trial.
+    pub bake_ns: Nanos,
+    /// How long a new worker may take to be ready while workers are replaced; then the old ones serve on.
+    pub upgrade_timeout_ns: Nanos,
+    /// So many failures of new workers end an upgrade.
+    pub upgrade_retries: u32,
+    /// From the wish to stop a worker for good to its stop signal; `None`: 0, or [`SLOT_DRAIN_NS`] where its slot has a
+    /// socket of its own that goes with it.
+    ///
+    /// [`SLOT_DRAIN_NS`]: ServiceSpec::SLOT_DRAIN_NS
+    pub drain_delay_ns: Option<Nanos>,
     /// Whether a worker that ended is started again.
     pub restart: Restart,
     /// Whether `restart` was given on purpose (a worker in the terminal's foreground ends prebind otherwise).
@@ -108,10 +122,13 @@ pub enum ListenEnv {
 }
 
 /// `-m`: when a worker is ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AckMode {
-    /// READY=1 or an ack, else after [`AckMode::GRACE_NS`].
+    /// READY=1 or an ack, or it waits on its sockets; else after [`AckMode::GRACE_NS`], but not in the place of a worker
+    /// that serves.
     Auto,
+    /// READY=1 or an ack, or it waits on its sockets; after [`AckMode::GRACE_NS`] only where /proc does not tell.
+    Accept,
     /// After so long, whatever it says.
     After(Nanos),
     /// Only READY=1 or an ack.
@@ -125,8 +142,30 @@ impl AckMode {
     pub const GRACE_NS: Nanos = SECOND;
 }
 
+/// `--strategy`: how an upgrade replaces the workers of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Strategy {
+    /// A quarter at a time, at least one: each old worker is told to stop as soon as its successor is ready.
+    Rolling,
+    /// All new workers start at once; the old ones are told to stop when every new one is ready.
+    Fleet,
+    /// One new worker serves on trial first, for `--bake` seconds; then rolling.
+    Canary,
+}
+
+impl Strategy {
+    /// Every strategy with its word.
+    pub const ALL: [(&'static str, Strategy); 3] =
+        [("rolling", Strategy::Rolling), ("fleet", Strategy::Fleet), ("canary", Strategy::Canary)];
+
+    /// The word on the command line and on the wire.
+    pub fn word(self) -> &'static str {
+        Strategy::ALL.iter().find(|(_, one)| *one == self).map_or("", |(word, _)| word)
+    }
+}
+
 /// `--restart`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Restart {
     /// Whatever the exit was.
     Always,
@@ -191,6 +230,11 @@ impl Resource {
     ];
 }
 
+impl ServiceSpec {
+    /// Connections on their way to a slot's own socket arrive within this time: 20 ms were measured on loopback.
+    pub const SLOT_DRAIN_NS: Nanos = SECOND / 10;
+}
+
 impl Default for ServiceSpec {
     /// The defaults of the command line for a prebind that is not PID 1.
     fn default() -> Self {
@@ -210,6 +254,11 @@ impl Default for ServiceSpec {
             watchdog_ns: None,
             max_unacked: None,
             max_upgrade_additional: None,
+            strategy: Strategy::Rolling,
+            bake_ns: 10 * SECOND,
+            upgrade_timeout_ns: 60 * SECOND,
+            upgrade_retries: 3,
+            drain_delay_ns: None,
             restart: Restart::Always,
             restart_given: false,
             user: None,

@@ -1,10 +1,11 @@
 //! A signal by number, with its names: the one table is signal-hook's.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 /// A signal. Written without SIG in messages and on the wire: `TERM`, `USR2`, `RTMIN+1`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Signal(pub i32);
 
 impl Signal {

@@ -1,6 +1,7 @@
 //! One socket that was asked for: kind, address, options. The text forms are read by the front doors.
 
 use super::Origin;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ pub struct SocketSpec {
 }
 
 /// The kind of a socket. With [`Address::Fd`] it is what the descriptor turns out to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum SocketKind {
     /// SOCK_STREAM, listening: `tcp:`, `unix:`, `vsock:`.
     #[default]

@@ -1,6 +1,6 @@
 //! What is wrong with the sockets of a plan: names, addresses asked for twice, options that a kind does not have.
 
-use super::{Address, Host, Origin, Problem, SocketKind, SocketSpec};
+use super::{Address, Host, Origin, Problem, ServiceSpec, SocketId, SocketKind, SocketSpec};
 use std::collections::BTreeMap;
 
 /// The longest name, as systemd's.
@@ -33,9 +33,21 @@ pub(super) fn sockets(specs: &[SocketSpec], problems: &mut Vec<Problem>) {
             let message = format!("socket '{}': option {option} means nothing for {}", spec.name, spec.kind_word());
             problems.push(Problem::new(spec.origin.clone(), message));
         }
-        if spec.options.slots {
-            let message = format!("socket '{}': slots is not supported by this version", spec.name);
-            problems.push(Problem::new(spec.origin.clone(), message));
+        if spec.options.slots && matches!(spec.address, Address::Fd(_)) {
+            let message = format!("socket '{}': slots needs a socket per slot, and {} is one", spec.name, spec.address);
+            problems.push(Problem::new(spec.origin.clone(), message).remedy("give the address, not the descriptor"));
+        }
+    }
+}
+
+/// Slots are those of one service. To be asked once it is settled which sockets each service gets.
+pub(super) fn sharing(specs: &[SocketSpec], services: &[ServiceSpec], problems: &mut Vec<Problem>) {
+    for (spec, id) in specs.iter().zip(0..).filter(|(spec, _)| spec.options.slots) {
+        let mut users = services.iter().filter(|service| service.sockets.contains(&SocketId(id)));
+        if let (Some(first), Some(second)) = (users.next(), users.next()) {
+            let (name, first, second) = (&spec.name, &first.name, &second.name);
+            let message = format!("socket '{name}': slots are those of one service, and {first} and {second} use it");
+            problems.push(Problem::new(spec.origin.clone(), message).remedy("leave slots out"));
         }
     }
 }
@@ -51,7 +63,8 @@ fn name(spec: &SocketSpec, problems: &mut Vec<Problem>) {
 
 fn same_address(a: &SocketSpec, b: &SocketSpec) -> bool {
     let ephemeral = matches!(a.address, Address::Inet { port: 0, .. });
-    let shared = a.options.reuse_port && b.options.reuse_port;
+    // A group of slots is bound by nobody else.
+    let shared = [a, b].iter().all(|spec| spec.options.reuse_port && !spec.options.slots);
     a.kind == b.kind && a.address == b.address && !ephemeral && !shared
 }
 

@@ -39,6 +39,8 @@ pub(super) fn inet(
     port: u16,
     remarks: &mut Vec<String>,
 ) -> Result<OwnedFd, SocketError> {
+    // The first of a group binds alone: a stranger on the port is an error.
+    let reuse_port = spec.options.reuse_port && !spec.options.slots;
     let address = match host {
         Host::V4(ip) => SocketAddr::new((*ip).into(), port),
         Host::V6(ip, scope) => SocketAddrV6::new(*ip, port, 0, scope_id(spec, scope.as_deref())?).into(),
@@ -47,7 +49,7 @@ pub(super) fn inet(
             let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
             // Said, so that a system whose default is v6 only does not decide.
             let v6only = Some(spec.options.v6only.unwrap_or(false));
-            match inet_at(spec, both, v6only, remarks) {
+            match inet_at(spec, both, v6only, reuse_port, remarks) {
                 Err(Refused::Family) => {
                     let only = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
                     remarks.push(format!("{}: no IPv6 here: bound to {only}", spec.address));
@@ -57,7 +59,18 @@ pub(super) fn inet(
             }
         }
     };
-    inet_at(spec, address, spec.options.v6only, remarks).map_err(|refused| refused.into_error(spec))
+    inet_at(spec, address, spec.options.v6only, reuse_port, remarks).map_err(|refused| refused.into_error(spec))
+}
+
+/// One more socket at the address that the first one of a slots socket has got.
+pub(super) fn inet_again(
+    spec: &SocketSpec,
+    address: SocketAddr,
+    remarks: &mut Vec<String>,
+) -> Result<OwnedFd, SocketError> {
+    let dual = matches!(spec.address, Address::Inet { host: Host::Dual, .. });
+    let v6only = if dual { Some(spec.options.v6only.unwrap_or(false)) } else { spec.options.v6only };
+    inet_at(spec, address, v6only, true, remarks).map_err(|refused| refused.into_error(spec))
 }
 
 /// Why an inet socket was not bound.
@@ -80,6 +93,7 @@ fn inet_at(
     spec: &SocketSpec,
     address: SocketAddr,
     v6only: Option<bool>,
+    reuse_port: bool,
     remarks: &mut Vec<String>,
 ) -> Result<OwnedFd, Refused> {
     let domain = if address.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
@@ -88,7 +102,7 @@ fn inet_at(
         Errno::EAFNOSUPPORT => Refused::Family,
         errno => Refused::Otherwise(cannot_bind(&what, reason(errno))),
     })?;
-    let asked = crate::plan::SocketOptions { v6only, ..spec.options.clone() };
+    let asked = crate::plan::SocketOptions { v6only, reuse_port, ..spec.options.clone() };
     let settings = options::before_bind(&asked, Family::of(domain), spec.kind);
     options::apply(fd.as_fd(), &settings, &what, remarks).map_err(Refused::Otherwise)?;
     bind(fd.as_raw_fd(), &SockaddrStorage::from(address))

@@ -5,7 +5,7 @@ use super::sys;
 use crate::plan::SocketKind;
 use nix::errno::Errno;
 use nix::sys::socket::{SockaddrIn, SockaddrIn6, UnixAddr, VsockAddr, getsockname};
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 use std::net::{SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
@@ -110,14 +110,24 @@ impl Description {
 pub(super) fn describe(fd: BorrowedFd<'_>) -> Result<Description, SocketError> {
     let failed = |errno| SocketError::new(format!("cannot look at descriptor {}: {}", fd.as_raw_fd(), reason(errno)));
     let stat = fstat(fd).map_err(failed)?;
-    // The types of the fields differ between architectures.
-    #[allow(clippy::unnecessary_cast)]
-    let node = (stat.st_dev as u64, stat.st_ino as u64);
+    let node = node_of(&stat);
     match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
         SFlag::S_IFSOCK => socket(fd, node).map_err(failed)?,
         SFlag::S_IFIFO => Ok(fifo(fd, node)),
         _ => Err(SocketError::new("it is neither a socket nor a FIFO")),
     }
+}
+
+/// Device and inode of a descriptor.
+pub(super) fn node(fd: BorrowedFd<'_>) -> Result<(u64, u64), Errno> {
+    fstat(fd).map(|stat| node_of(&stat))
+}
+
+fn node_of(stat: &FileStat) -> (u64, u64) {
+    // The types of the fields differ between architectures.
+    #[allow(clippy::unnecessary_cast)]
+    let node = (stat.st_dev as u64, stat.st_ino as u64);
+    node
 }
 
 fn fifo(fd: BorrowedFd<'_>, node: (u64, u64)) -> Description {

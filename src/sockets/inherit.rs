@@ -59,17 +59,22 @@ impl Inherited {
                     SocketKind::Stream
                 }
             };
-            plan.sockets.push(SocketSpec {
-                named: name.is_some(),
-                name: name.unwrap_or_else(|| index.to_string()),
-                kind,
-                address: Address::Fd(number),
-                options: SocketOptions::default(),
-                origin: Origin::Environment("LISTEN_FDS".into()),
-            });
+            plan.sockets.push(Inherited::spec(name, &index.to_string(), kind, number));
             assigned.fds.push(Some(fd));
         }
         (assigned, problems)
+    }
+
+    /// A socket that is passed on as it came.
+    pub(super) fn spec(name: Option<String>, position: &str, kind: SocketKind, number: i32) -> SocketSpec {
+        SocketSpec {
+            named: name.is_some(),
+            name: name.unwrap_or_else(|| position.to_string()),
+            kind,
+            address: Address::Fd(number),
+            options: SocketOptions::default(),
+            origin: Origin::Environment("LISTEN_FDS".into()),
+        }
     }
 
     fn matched(self, specs: &[SocketSpec]) -> (Assigned, Vec<Problem>) {

@@ -2,6 +2,7 @@
 //! one (gunicorn, PHP-FPM and Puma do). Only a node that is still ours, by device and inode, is ever touched.
 
 use super::error::reason;
+use super::freeze::FrozenNode;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::stat::lstat;
@@ -134,6 +135,24 @@ pub(super) fn left_spares(path: &Path) -> Vec<PathBuf> {
     entries.filter(|entry| entry.file_name().to_str().is_some_and(is_spare)).map(|entry| entry.path()).collect()
 }
 
+/// Watches them; `None` where there is none.
+fn watched(nodes: &[OwnNode], remarks: &mut Vec<String>) -> Option<Inotify> {
+    if nodes.is_empty() {
+        return None;
+    }
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
+        .map_err(|errno| remarks.push(format!("unix paths are not watched: {}", reason(errno))))
+        .ok()?;
+    for node in nodes {
+        // The inode, not the directory: a busy /tmp costs no wake-up. An unlink changes the link count: IN_ATTRIB.
+        let events = AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
+        if let Err(errno) = inotify.add_watch(&node.path, events | AddWatchFlags::IN_DONT_FOLLOW) {
+            remarks.push(format!("{} is not watched: {}", node.path.display(), reason(errno)));
+        }
+    }
+    Some(inotify)
+}
+
 /// All our nodes, watched.
 #[derive(Debug, Default)]
 pub(super) struct Keeper {
@@ -144,24 +163,26 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Makes the spare links and starts to watch. What cannot be guarded is said in `remarks`.
     pub(super) fn new(mut nodes: Vec<OwnNode>, remarks: &mut Vec<String>) -> Keeper {
-        let mut inotify = None;
-        if !nodes.is_empty() {
-            inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
-                .map_err(|errno| remarks.push(format!("unix paths are not watched: {}", reason(errno))))
-                .ok();
-        }
         for node in &mut nodes {
             if let Err(errno) = node.make_spare() {
                 let (path, why) = (node.path.display(), reason(errno));
                 remarks.push(format!("{path} cannot be put back if a worker removes it: no hard links there: {why}"));
             }
-            // The inode, not the directory: a busy /tmp costs no wake-up. An unlink changes the link count: IN_ATTRIB.
-            let events = AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
-            let watched = inotify.as_ref().map(|i| i.add_watch(&node.path, events | AddWatchFlags::IN_DONT_FOLLOW));
-            if let Some(Err(errno)) = watched {
-                remarks.push(format!("{} is not watched: {}", node.path.display(), reason(errno)));
-            }
         }
+        let inotify = watched(&nodes, remarks);
+        Keeper { nodes, inotify }
+    }
+
+    /// Path, node and spare link of each, for the next program in this process.
+    pub(super) fn freeze(&self) -> Vec<FrozenNode> {
+        self.nodes.iter().map(|one| (one.path.clone(), one.node, one.spare.clone())).collect()
+    }
+
+    /// In the next program: the spare links are there already.
+    pub(super) fn thaw(frozen: Vec<FrozenNode>) -> Keeper {
+        let own = |(path, node, spare)| OwnNode { path, node, spare, given_up: false };
+        let nodes: Vec<OwnNode> = frozen.into_iter().map(own).collect();
+        let inotify = watched(&nodes, &mut Vec::new());
         Keeper { nodes, inotify }
     }
 

@@ -45,6 +45,25 @@ pub(super) fn tcp_waiting(fd: BorrowedFd<'_>) -> Option<u32> {
     (result == 0).then_some(info.tcpi_unacked)
 }
 
+/// Has the program say which member of the socket's SO_REUSEPORT group gets what arrives; it replaces the one before.
+pub(super) fn attach_reuseport(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> Result<(), Errno> {
+    let len = u16::try_from(program.len()).map_err(|_| Errno::E2BIG)?;
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    let (option, length) = (libc::SO_ATTACH_REUSEPORT_CBPF, mem::size_of_val(&program) as libc::socklen_t);
+    // SAFETY: the kernel copies the struct and the `len` instructions that it points to, and writes to neither.
+    let result =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const program).cast(), length) };
+    Errno::result(result).map(drop)
+}
+
+/// Leaves the group to the kernel's own hash again; a group without a program, or no group, is left as it is.
+pub(super) fn detach_reuseport(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    match set_option(fd, libc::SOL_SOCKET, libc::SO_DETACH_REUSEPORT_BPF, &0i32.to_ne_bytes()) {
+        Err(Errno::ENOENT) => Ok(()),
+        result => result,
+    }
+}
+
 /// Whether that number is an open descriptor of this process.
 pub(super) fn is_open(number: i32) -> bool {
     // SAFETY: F_GETFD takes and changes nothing.

@@ -144,7 +144,8 @@ fn dual_serves_both_and_v6only_does_not() {
         let sockets = open(SocketSpec { options, ..spec("web", Address::Inet { host, port: 0 }, SocketKind::Stream) });
         assert_eq!(sys::int_option(sockets.fd(ONE), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), Ok(value));
         let port = u16::try_from(sockets.facts(ONE).port.unwrap()).unwrap();
-        assert_eq!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), value == 0);
+        // With v6only the port's v4 half is anybody's: only what must answer can be asked.
+        assert!(value == 1 || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     }
 }
 

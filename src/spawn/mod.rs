@@ -124,8 +124,11 @@ struct Given<'a> {
 /// Launches one worker. Returns when its program was executed, or when that failed: then nothing is left of it.
 pub fn launch(base: &Base, plan: &Plan, sockets: &Sockets, copy: &Copy) -> Result<Launched, SpawnError> {
     let service = plan.service(copy.service);
-    let given: Vec<Given> =
-        service.sockets.iter().map(|&id| Given { id, fd: sockets.fd(id), facts: sockets.facts(id) }).collect();
+    let given: Vec<Given> = service
+        .sockets
+        .iter()
+        .map(|&id| Given { id, fd: sockets.fd_for(id, copy.slot), facts: sockets.facts(id) })
+        .collect();
     launch_with(base, service, &given, copy)
 }
 

@@ -2,18 +2,19 @@
 
 use super::{Answer, Happening};
 use crate::notify::Note;
-use crate::plan::{ServiceId, Signal};
+use crate::plan::{Nanos, ServiceId, Signal, Strategy};
+use serde::{Deserialize, Serialize};
 
 /// A child, named by the supervisor when it asks for the spawn. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ChildId(pub u32);
 
 /// A request that waits for its answer, named by the control server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AskId(pub u64);
 
 /// How a child ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
     /// It exited with this code.
     Code(u8),
@@ -43,6 +44,12 @@ pub enum Event {
     GroupGone(ChildId),
     /// The answer to [`Action::LookSockets`]: whether the child's group holds a socket of its service.
     HoldsSockets(ChildId, bool),
+    /// The answer to [`Action::LookAccepting`].
+    Accepting(ChildId, Accepting),
+    /// This process is the new one: it took everything over.
+    Replaced,
+    /// The replacement of this process failed; nothing changed. Why.
+    ReplaceFailed(String),
     /// A worker spoke on the notify socket.
     Said(ChildId, Note),
     /// A worker acknowledged by einhorn's protocol.
@@ -55,8 +62,21 @@ pub enum Event {
     Tick,
 }
 
-/// What a signal to prebind means.
+/// Whether a worker waits on its listening sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepting {
+    /// On each.
+    Each,
+    /// On at least one.
+    Some,
+    /// On none.
+    None,
+    /// /proc does not tell, or none of its sockets listens.
+    Unknown,
+}
+
+/// What a signal to prebind means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Told {
     /// TERM, or HUP because the terminal closed.
     Stop,
@@ -100,6 +120,29 @@ pub enum Command {
         /// Only this slot.
         slot: Option<u32>,
     },
+    /// Replace the workers by those of the next generation, or take that back.
+    Upgrade {
+        /// `None`: all services.
+        service: Option<String>,
+        /// `None`: the service's own.
+        strategy: Option<Strategy>,
+        /// How long a new worker may take to be ready; `None`: the service's own.
+        timeout_ns: Option<Nanos>,
+        /// What to wait for.
+        wait: Wait,
+    },
+    /// The worker on trial is fine: go on.
+    Promote {
+        /// `None`: all services that have one.
+        service: Option<String>,
+    },
+    /// Give the upgrade up that is under way.
+    Rollback {
+        /// `None`: all services that have one.
+        service: Option<String>,
+    },
+    /// Replace prebind's own program in place.
+    Reexec,
     /// Send a signal to the main process of every worker.
     Signal {
         /// `None`: all services.
@@ -109,6 +152,17 @@ pub enum Command {
     },
     /// Stop everything and end.
     Stop,
+}
+
+/// What the answer to an upgrade waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Nothing.
+    No,
+    /// Every old worker was told to stop.
+    Told,
+    /// Every old worker is gone.
+    Drained,
 }
 
 /// What the supervisor wants done. Every action is carried out, in order, before the next event is looked at.
@@ -126,6 +180,12 @@ pub enum Action {
     Forget(ChildId),
     /// Look whether a child's group holds any of its sockets; answered at once.
     LookSockets(ChildId),
+    /// Look whether a child waits on its listening sockets; answered at once.
+    LookAccepting(ChildId),
+    /// A service with sockets for each slot: so many slots, and to which of them new connections may go.
+    Steer(ServiceId, Vec<bool>),
+    /// No worker is left in the slots beyond these: their sockets are closed. The rest as for `Steer`.
+    CloseSlots(ServiceId, Vec<bool>),
     /// Answer a request; each is answered exactly once.
     Answer(AskId, Answer),
     /// Tell log and subscribers.

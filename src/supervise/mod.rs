@@ -30,29 +30,36 @@
 //!
 //! Stopping is final: nothing is spawned, every request is answered, and the end comes when no child is left.
 
+mod asks;
 mod event;
 mod limits;
 pub mod planted;
 mod ready;
+mod replace;
 mod request;
 mod rollout;
 mod service;
 mod slot;
 mod status;
+mod steer;
 mod stop;
+mod upgrade;
 mod worker;
 
-pub use event::{Action, AskId, ChildId, Command, Ended, Event, SpawnFailure, Start, Told, Upward};
-pub use status::{Answer, Happening, HowReady, Next, Phase, ServiceStatus, Status, Who, WorkerStatus};
+pub use event::{Accepting, Action, AskId, ChildId, Command, Ended, Event, SpawnFailure, Start, Told, Upward, Wait};
+pub use status::{
+    Answer, Happening, HowReady, LastUpgrade, Next, Outcome, Phase, ServiceStatus, Status, Who, WorkerStatus,
+};
 
 use crate::exit::Exit;
 use crate::plan::{Nanos, Plan, ServiceId};
+use serde::{Deserialize, Serialize};
 use service::Service;
 use std::collections::BTreeMap;
 use worker::{State, Worker, soonest};
 
 /// What the manager above us wants.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Above {
     /// There is one: it is told READY=1 and so on.
     pub present: bool,
@@ -61,11 +68,15 @@ pub struct Above {
 }
 
 /// Decides everything, does nothing.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Supervisor {
     services: Vec<Service>,
     children: BTreeMap<ChildId, Worker>,
     next_child: u32,
+    /// Requests that are answered when what they ask for is done.
+    open: Vec<asks::Open>,
+    /// Who waits for prebind's own replacement.
+    replacing: Option<AskId>,
     /// Set once, by whatever ends it all.
     stopping: Option<stop::Stop>,
     all_were_ready: bool,
@@ -80,11 +91,13 @@ pub struct Supervisor {
 impl Supervisor {
     /// For a checked plan. Nothing starts before the first `step`.
     pub fn new(plan: &Plan, above: Above) -> Supervisor {
-        let services = (0..plan.services.len()).map(|n| Service::new(ServiceId(n as u16), &plan.services[n]));
+        let services = (0..plan.services.len()).map(|n| Service::new(ServiceId(n as u16), plan));
         Supervisor {
             services: services.collect(),
             children: BTreeMap::new(),
             next_child: 0,
+            open: Vec::new(),
+            replacing: None,
             stopping: None,
             all_were_ready: false,
             above,
@@ -107,6 +120,9 @@ impl Supervisor {
             }
             Event::GroupGone(child) => self.gone(child, out),
             Event::HoldsSockets(child, holds) => self.sockets_seen(now, child, holds, out),
+            Event::Accepting(child, accepting) => self.accepting_seen(now, child, accepting, out),
+            Event::Replaced => self.replaced(out),
+            Event::ReplaceFailed(why) => self.replace_failed(&why, out),
             Event::Said(child, note) => self.said(now, child, &note, out),
             Event::Acked(child) => self.acked(now, child, HowReady::Acked, out),
             Event::Told(told) => self.told(now, told, out),
@@ -136,7 +152,9 @@ impl Supervisor {
         }
         for n in 0..self.services.len() {
             self.advance_rollout(now, n, out);
+            self.steer(n, out);
             self.fill(now, n, out);
+            self.notice_drained(n, out);
         }
         self.notice_all_ready(now, out);
         self.notice_end(now, out);
@@ -196,11 +214,13 @@ impl Supervisor {
     fn worker_deadline(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
         let Some(worker) = self.children.get(&child) else { return };
         match worker.state {
-            State::Starting { ready_at, deadline, .. } => {
+            State::Starting { ready_at, deadline, look, .. } => {
                 if ready_at.is_some_and(|at| at <= now) {
                     self.time_has_come(now, child, out);
                 } else if deadline.is_some_and(|at| at <= now) {
                     self.start_timed_out(now, child, out);
+                } else if look.is_some_and(|look| look.at <= now) {
+                    out.push(Action::LookAccepting(child));
                 }
             }
             State::Ready { .. } => self.watchdog_missed(now, child, out),

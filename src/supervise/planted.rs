@@ -37,11 +37,29 @@ pub enum Bug {
     WatchdogIgnored,
     /// The worker of a slot that ended by itself is not replaced when a restart runs.
     ForgottenSlot,
+    /// A fleet's new workers take over one by one.
+    FleetInPieces,
+    /// A successor takes over as soon as it is ready.
+    MinReadyIgnored,
+    /// More successors are starting than the surge allows.
+    SurgeIgnored,
+    /// An upgrade that is given up leaves its new workers running.
+    SuccessorsKept,
+    /// An upgrade whose workers fail is never given up.
+    NeverRolledBack,
+    /// After a rollback the service still counts as the new generation.
+    GenerationKept,
+    /// A worker that waits on no socket counts as accepting.
+    NoneIsEach,
+    /// New connections are steered to slots without a ready worker.
+    SteeredAnywhere,
+    /// A slot's socket is closed while a worker still drains it.
+    ClosedTooSoon,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Bug; 16] = [
+    pub const ALL: [Bug; 25] = [
         Bug::NoBackOff,
         Bug::SpawnWhileStopping,
         Bug::NeverKilled,
@@ -58,6 +76,15 @@ impl Bug {
         Bug::SocketsNotLookedAt,
         Bug::WatchdogIgnored,
         Bug::ForgottenSlot,
+        Bug::FleetInPieces,
+        Bug::MinReadyIgnored,
+        Bug::SurgeIgnored,
+        Bug::SuccessorsKept,
+        Bug::NeverRolledBack,
+        Bug::GenerationKept,
+        Bug::NoneIsEach,
+        Bug::SteeredAnywhere,
+        Bug::ClosedTooSoon,
     ];
 }
 

@@ -2,8 +2,9 @@
 
 use super::planted::{self, Bug};
 use super::slot::Pending;
-use super::worker::{State, Worker};
-use super::{Action, ChildId, Happening, HowReady, Supervisor};
+use super::upgrade::Failure;
+use super::worker::{Look, State, Worker};
+use super::{Accepting, Action, ChildId, Happening, HowReady, Supervisor};
 use crate::notify::Note;
 use crate::plan::{AckMode, Nanos, Signal};
 
@@ -23,6 +24,7 @@ impl Supervisor {
         out.push(Action::Report(Happening::Ready(worker.who(child), how)));
         let (id, slot) = (worker.service, worker.slot);
         self.set_state(child, State::Ready { since: now, watchdog_at });
+        self.report_progress(usize::from(id.0), out);
         if planted::is(Bug::DoubleStart) && slot < self.service(id).number {
             self.service_mut(id).set_pending(slot, Pending::Due);
         }
@@ -32,8 +34,9 @@ impl Supervisor {
     pub(super) fn time_has_come(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
         let worker = &self.children[&child];
         let look = self.service(worker.service).policy.has_sockets && !planted::is(Bug::SocketsNotLookedAt);
-        if look {
-            self.set_state(child, starting(None, None));
+        if let (true, State::Starting { deadline, look, .. }) = (look, &worker.state) {
+            let (deadline, look) = (*deadline, *look);
+            self.set_state(child, starting(None, deadline, look));
             out.push(Action::LookSockets(child));
         } else {
             self.becomes_ready(now, child, HowReady::Time, out);
@@ -50,14 +53,40 @@ impl Supervisor {
             self.becomes_ready(now, child, HowReady::Time, out);
         } else {
             out.push(Action::Report(Happening::HoldsNoSocket(worker.who(child))));
-            self.set_state(child, State::Starting { ready_at: None, deadline: None, socketless: true });
+            let state = State::Starting { ready_at: None, deadline: None, look: None, socketless: true };
+            self.set_state(child, state);
+            if self.is_successor(child) {
+                self.leave_slot(now, child, &Failure::fatal("holds none of its sockets"), out);
+                self.tell_to_stop(now, child, None, out);
+            }
+        }
+    }
+
+    /// Whether a worker that is starting waits on its listening sockets.
+    pub(super) fn accepting_seen(&mut self, now: Nanos, child: ChildId, seen: Accepting, out: &mut Vec<Action>) {
+        let Some(worker) = self.children.get(&child) else { return };
+        let State::Starting { ready_at, deadline, look: Some(look), socketless } = worker.state else { return };
+        let grace_over_at = worker.born_at + AckMode::GRACE_NS;
+        let seen = if planted::is(Bug::NoneIsEach) { Accepting::Each } else { seen };
+        match seen {
+            Accepting::Each => self.becomes_ready(now, child, HowReady::Accepts, out),
+            // It does not use the others: nothing more is to be waited for.
+            Accepting::Some if now >= grace_over_at => self.becomes_ready(now, child, HowReady::Accepts, out),
+            Accepting::Some | Accepting::None => {
+                let look = Some(look.next(now));
+                self.set_state(child, State::Starting { ready_at, deadline, look, socketless });
+            }
+            Accepting::Unknown => {
+                let ready_at = Some(grace_over_at.max(now));
+                self.set_state(child, State::Starting { ready_at, deadline, look: None, socketless });
+            }
         }
     }
 
     pub(super) fn start_timed_out(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
         let who = self.children[&child].who(child);
         out.push(Action::Report(Happening::StartTimeout(who)));
-        self.leave_slot(now, child, out);
+        self.leave_slot(now, child, &Failure::fatal("was not ready in time"), out);
         self.tell_to_stop(now, child, None, out);
     }
 
@@ -68,7 +97,7 @@ impl Supervisor {
         }
         let who = self.children[&child].who(child);
         out.push(Action::Report(Happening::WatchdogMissed(who)));
-        self.leave_slot(now, child, out);
+        self.leave_slot(now, child, &Failure::retry("failed its watchdog"), out);
         self.tell_to_stop(now, child, Some(Signal::ABRT), out);
     }
 
@@ -102,16 +131,23 @@ impl Supervisor {
         }
     }
 
+    /// Whether it waits for the slot of a worker that serves.
+    fn is_successor(&self, child: ChildId) -> bool {
+        let worker = &self.children[&child];
+        let slot = self.service(worker.service).slots.get(worker.slot as usize);
+        slot.is_some_and(|slot| slot.successor == Some(child))
+    }
+
     fn stops_by_itself(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
         let worker = &self.children[&child];
         out.push(Action::Report(Happening::SaidStopping(worker.who(child))));
         let patience = self.service(worker.service).policy.stop_timeout_ns;
-        self.leave_slot(now, child, out);
+        self.leave_slot(now, child, &Failure::retry("stopped by itself (STOPPING=1)"), out);
         self.set_state(child, State::Stopping { told: None, patience_until: Some(now + patience) });
     }
 }
 
 /// A worker that was just started.
-pub(super) fn starting(ready_at: Option<Nanos>, deadline: Option<Nanos>) -> State {
-    State::Starting { ready_at, deadline, socketless: false }
+pub(super) fn starting(ready_at: Option<Nanos>, deadline: Option<Nanos>, look: Option<Look>) -> State {
+    State::Starting { ready_at, deadline, look, socketless: false }
 }

@@ -29,15 +29,27 @@ impl Supervisor {
                 out.push(Action::Answer(ask, either(answer)));
             }
             Command::Restart { service, slot } => {
-                if let Err(message) = self.asked_to_restart(ask, service.as_deref(), slot, out) {
-                    out.push(Action::Answer(ask, Answer::Refused(message)));
-                }
+                let begun = self.asked_to_restart(ask, service.as_deref(), slot, out);
+                out.extend(begun.err().map(|message| Action::Answer(ask, Answer::Refused(message))));
+            }
+            Command::Upgrade { service, strategy, timeout_ns, wait } => {
+                let begun = self.asked_to_upgrade(now, ask, service.as_deref(), (strategy, timeout_ns), wait, out);
+                out.extend(begun.err().map(|message| Action::Answer(ask, Answer::Refused(message))));
+            }
+            Command::Reexec => self.asked_to_replace(ask, out),
+            Command::Promote { service } => {
+                let answer = self.asked_to_promote(now, service.as_deref(), out);
+                out.push(Action::Answer(ask, either(answer)));
+            }
+            Command::Rollback { service } => {
+                let answer = self.asked_to_roll_back(now, service.as_deref(), out);
+                out.push(Action::Answer(ask, either(answer)));
             }
         }
     }
 
     /// The services that a request means: the named one, or all.
-    fn meant(&self, name: Option<&str>) -> Result<Vec<usize>, String> {
+    pub(super) fn meant(&self, name: Option<&str>) -> Result<Vec<usize>, String> {
         let Some(name) = name else { return Ok((0..self.services.len()).collect()) };
         match self.services.iter().position(|service| service.name == name) {
             Some(n) => Ok(vec![n]),
@@ -49,7 +61,7 @@ impl Supervisor {
         }
     }
 
-    fn refused_while_stopping(&self) -> Result<(), String> {
+    pub(super) fn refused_while_stopping(&self) -> Result<(), String> {
         match self.stopping {
             Some(_) => Err("prebind is stopping".into()),
             None => Ok(()),
@@ -81,10 +93,12 @@ impl Supervisor {
         }
         let (id, from) = (service.id, service.number);
         out.push(Action::Report(Happening::Scaled { service: id, from, to: number }));
+        // Whoever changes the number is there to see a worker that cannot be started: no reason to end everything.
+        service.first_start = false;
         let surplus = service.resize(number);
-        self.shrink_rollout(n);
+        self.shrink_rollout(now, n, out);
         for child in surplus.iter().flat_map(|slot| [slot.holder, slot.successor]).flatten() {
-            self.tell_to_stop(now, child, None, out);
+            self.retire(now, child, out);
         }
     }
 
@@ -117,26 +131,6 @@ impl Supervisor {
             .collect();
         out.extend(those.iter().map(|child| Action::SignalMain(*child, signal)));
         Ok(format!("{signal} sent to {} {}", those.len(), if those.len() == 1 { "worker" } else { "workers" }))
-    }
-
-    fn asked_to_restart(
-        &mut self,
-        ask: AskId,
-        service: Option<&str>,
-        slot: Option<u32>,
-        out: &mut Vec<Action>,
-    ) -> Result<(), String> {
-        self.refused_while_stopping()?;
-        let [n] = self.meant(service)?[..] else { return Err("which service? (restart SERVICE)".into()) };
-        let (name, number) = (&self.services[n].name, self.services[n].number);
-        match slot {
-            Some(_) if number == 0 => return Err(format!("{name} has no workers")),
-            Some(slot) if slot >= number => {
-                return Err(format!("no slot {slot}: {name} has slots 0 to {}", number - 1));
-            }
-            Some(_) | None => self.begin_rollout(n, slot, Some(ask), out),
-        }
-        Ok(())
     }
 
     /// One line: how many are ready.
@@ -210,6 +204,7 @@ fn empty_status(now: Nanos, service: &Service) -> ServiceStatus {
         ready: service.ready,
         generation: service.generation,
         restarts: service.restarts,
+        last_upgrade: service.last_upgrade.clone(),
         workers: waiting.collect(),
     }
 }

@@ -1,200 +1,280 @@
-//! Workers replaced one by one: a successor starts in a slot, and the old worker is told to stop once it is ready.
+//! Workers replaced by successors: who starts when, and when a successor takes its slot over. Why a rollout begins,
+//! and how it ends, is in `upgrade`.
 
+use super::asks::Ask;
 use super::planted::{self, Bug};
 use super::service::Service;
 use super::slot::Slot;
-use super::worker::{State, soonest};
-use super::{Action, Answer, AskId, ChildId, Happening, Supervisor};
-use crate::plan::{Nanos, ServiceId};
+use super::worker::{Worker, soonest};
+use super::{Action, ChildId, Happening, Supervisor};
+use crate::plan::{Nanos, Strategy};
+use serde::{Deserialize, Serialize};
 
-/// Successors that may fail before the restart halts.
-const FAILURES_MAX: u32 = 3;
-
-/// A restart under way.
-#[derive(Debug)]
+/// Workers of a service are being replaced.
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Rollout {
+    pub(super) kind: Kind,
     /// Workers older than this child are replaced.
-    before: ChildId,
-    /// Only these slots; `None`: all.
-    only: Option<Vec<u32>>,
+    pub(super) before: ChildId,
+    pub(super) stage: Stage,
     /// Who waits for the outcome.
-    asks: Vec<AskId>,
-    /// The slot that has a successor.
-    active: Option<u32>,
-    failures: u32,
-    /// Back-off after a successor that failed.
-    retry_at: Option<Nanos>,
-    /// How many were replaced.
-    replaced: u32,
+    pub(super) asks: Vec<Ask>,
+    /// New workers that failed.
+    pub(super) failures: u32,
+    /// Back-off after one that did.
+    pub(super) retry_at: Option<Nanos>,
+    /// How long a new worker may take to be ready.
+    pub(super) timeout_ns: Nanos,
+}
+
+/// What it is for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Kind {
+    /// The same generation anew; only these slots, or all.
+    Restart { only: Option<Vec<u32>> },
+    /// The next generation. `from`: the one before, which serves on if this one does not come to serve.
+    Upgrade { from: u32 },
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) enum Stage {
+    /// Each successor takes its slot over as soon as it may.
+    Rolling,
+    /// All take over when the last one may.
+    Fleet,
+    /// One is on trial: in this slot, until then. The others follow by rolling.
+    Canary { slot: Option<u32>, until: Option<Nanos> },
 }
 
 impl Rollout {
-    fn wants(&self, number: u32, slot: &Slot) -> bool {
-        slot.holder.is_some_and(|holder| holder < self.before)
-            && self.only.as_ref().is_none_or(|only| only.contains(&number))
+    /// Whether this slot still has a worker to be replaced.
+    pub(super) fn is_old(&self, number: u32, slot: &Slot) -> bool {
+        self.covers(number) && slot.holder.is_some_and(|holder| holder < self.before)
+    }
+
+    /// Whether this slot's worker is a new one.
+    pub(super) fn is_new(&self, number: u32, slot: &Slot) -> bool {
+        self.covers(number) && slot.holder.is_some_and(|holder| holder >= self.before)
+    }
+
+    fn covers(&self, number: u32) -> bool {
+        match &self.kind {
+            Kind::Restart { only: Some(only) } => only.contains(&number),
+            Kind::Restart { only: None } | Kind::Upgrade { .. } => true,
+        }
+    }
+
+    pub(super) fn is_upgrade(&self) -> bool {
+        matches!(self.kind, Kind::Upgrade { .. })
+    }
+}
+
+impl From<Strategy> for Stage {
+    fn from(strategy: Strategy) -> Stage {
+        match strategy {
+            Strategy::Rolling => Stage::Rolling,
+            Strategy::Fleet => Stage::Fleet,
+            Strategy::Canary => Stage::Canary { slot: None, until: None },
+        }
     }
 }
 
 impl Supervisor {
-    /// Begins to replace the workers of service `n`, or starts over with the ones that have come since.
-    pub(super) fn begin_rollout(&mut self, n: usize, slot: Option<u32>, ask: Option<AskId>, out: &mut Vec<Action>) {
-        let before = ChildId(self.next_child);
-        let service = &mut self.services[n];
-        let rollout = service.rollout.get_or_insert_with(|| {
-            out.push(Action::Report(Happening::RestartBegun(service.id)));
-            Rollout {
-                before,
-                only: Some(Vec::new()),
-                asks: Vec::new(),
-                active: None,
-                failures: 0,
-                retry_at: None,
-                replaced: 0,
-            }
-        });
-        rollout.before = before;
-        rollout.failures = 0;
-        match (slot, &mut rollout.only) {
-            (Some(slot), Some(only)) => only.push(slot),
-            (None, only) => *only = None,
-            (Some(_), None) => {}
-        }
-        rollout.asks.extend(ask);
-    }
-
-    /// Goes on with a restart as far as it goes now.
+    /// Goes on with a rollout as far as it goes now.
     pub(super) fn advance_rollout(&mut self, now: Nanos, n: usize, out: &mut Vec<Action>) {
-        while self.stopping.is_none() && self.services[n].rollout.is_some() {
-            if !self.promote(now, n, out) || !self.start_successor(now, n, out) {
-                return;
-            }
+        if self.stopping.is_some() || self.services[n].rollout.is_none() {
+            return;
+        }
+        self.promote(now, n, out);
+        self.start_successors(now, n, out);
+        let service = &self.services[n];
+        let Some(rollout) = &service.rollout else { return };
+        let mut slots = (0..).zip(&service.slots);
+        let busy = slots.any(|(number, slot)| slot.successor.is_some() || rollout.is_old(number, slot));
+        if !busy && !matches!(rollout.stage, Stage::Canary { until: Some(_), .. }) {
+            self.finish_rollout(n, out);
         }
     }
 
-    /// Lets a successor that has been ready long enough take the slot over. False: it is not so far.
-    fn promote(&mut self, now: Nanos, n: usize, out: &mut Vec<Action>) -> bool {
+    /// Lets successors take their slots over, as the stage allows.
+    fn promote(&mut self, now: Nanos, n: usize, out: &mut Vec<Action>) {
         let service = &self.services[n];
-        let Some(active) = service.rollout.as_ref().and_then(|rollout| rollout.active) else { return true };
-        let slot = &service.slots[active as usize];
-        // Without a successor in its place it holds the slot already: the old worker died. With neither, it failed.
-        let Some(child) = slot.successor.or(slot.holder) else {
-            self.rollout_mut(n).active = None;
-            return true;
-        };
-        let ready = self.children[&child].ready_since();
-        let early = ready.is_none_or(|since| since + service.policy.min_ready_ns > now);
-        if early && !planted::is(Bug::OldBeforeNew) {
-            if matches!(self.children[&child].state, State::Starting { socketless: true, .. }) {
-                self.halt_rollout(now, n, "the new worker holds none of its sockets", out);
+        let Some(rollout) = &service.rollout else { return };
+        let slots = || (0..).zip(&service.slots);
+        let prepared: Vec<u32> = slots()
+            .filter(|(_, slot)| slot.successor.is_some_and(|child| self.may_take_over(service, child, now)))
+            .map(|(number, _)| number)
+            .collect();
+        match rollout.stage {
+            Stage::Rolling => prepared.into_iter().for_each(|slot| self.take_over(now, n, slot, out)),
+            Stage::Fleet => {
+                let waits = slots().any(|(number, slot)| {
+                    let old = slot.successor.is_some() || rollout.is_old(number, slot);
+                    old && !prepared.contains(&number)
+                });
+                if !waits || planted::is(Bug::FleetInPieces) {
+                    prepared.into_iter().for_each(|slot| self.take_over(now, n, slot, out));
+                }
             }
-            return false;
+            Stage::Canary { slot: Some(slot), until } => self.bake(now, n, slot, until, out),
+            Stage::Canary { slot: None, .. } => {}
         }
-        let slot = &mut self.services[n].slots[active as usize];
-        let old = if slot.successor.is_some() { slot.holder.replace(child) } else { None };
-        slot.successor = None;
+    }
+
+    /// Whether a successor has been ready long enough.
+    fn may_take_over(&self, service: &Service, child: ChildId, now: Nanos) -> bool {
+        let since = self.children[&child].ready_since();
+        since.is_some_and(|since| since + service.policy.min_ready_ns <= now || planted::is(Bug::MinReadyIgnored))
+            || planted::is(Bug::OldBeforeNew)
+    }
+
+    /// One worker on trial: its time begins when it may take over.
+    fn bake(&mut self, now: Nanos, n: usize, slot: u32, until: Option<Nanos>, out: &mut Vec<Action>) {
+        let service = &self.services[n];
+        let place = service.slots.get(slot as usize);
+        // The worker that it was to replace may have died meanwhile: then it holds the slot already.
+        let child = place.and_then(|slot| slot.successor.or(slot.holder));
+        let Some(child) = child.filter(|child| *child >= self.rollout(n).before) else {
+            self.rollout_mut(n).stage = Stage::Canary { slot: None, until: None };
+            return;
+        };
+        let bake_ns = service.policy.bake_ns;
+        match until {
+            None if self.may_take_over(service, child, now) => {
+                out.push(Action::Report(Happening::Baking(service.id, bake_ns)));
+                self.rollout_mut(n).stage = Stage::Canary { slot: Some(slot), until: Some(now + bake_ns) };
+            }
+            Some(until) if until <= now => self.end_bake(now, n, out),
+            None | Some(_) => {}
+        }
+    }
+
+    /// The trial is passed: by time, or because somebody says so.
+    pub(super) fn end_bake(&mut self, now: Nanos, n: usize, out: &mut Vec<Action>) {
+        let rollout = self.rollout_mut(n);
+        let Stage::Canary { slot: Some(slot), .. } = rollout.stage else { return };
+        rollout.stage = Stage::Rolling;
+        let ready = |child: ChildId| self.children[&child].ready_since().is_some();
+        if self.services[n].slots[slot as usize].successor.is_some_and(ready) {
+            self.take_over(now, n, slot, out);
+        }
+    }
+
+    /// The successor holds the slot; the old worker is told to stop.
+    fn take_over(&mut self, now: Nanos, n: usize, slot: u32, out: &mut Vec<Action>) {
+        let service = &mut self.services[n];
+        let slot = &mut service.slots[slot as usize];
+        let Some(child) = slot.successor.take() else { return };
+        let old = slot.holder.replace(child);
         if let Some(old) = old {
             self.tell_to_stop(now, old, None, out);
         }
-        let rollout = self.rollout_mut(n);
-        rollout.active = None;
-        rollout.failures = 0;
-        rollout.replaced += 1;
-        true
+        self.report_progress(n, out);
     }
 
-    /// Starts the next successor. False: there is nothing to do now, or no more.
-    fn start_successor(&mut self, now: Nanos, n: usize, out: &mut Vec<Action>) -> bool {
+    pub(super) fn report_progress(&self, n: usize, out: &mut Vec<Action>) {
         let service = &self.services[n];
-        let rollout = service.rollout.as_ref().expect("checked by the caller");
+        let Some(rollout) = service.rollout.as_ref().filter(|rollout| rollout.is_upgrade()) else { return };
+        let ready = |child: Option<ChildId>| {
+            let worker = child.filter(|child| *child >= rollout.before).and_then(|child| self.children.get(&child));
+            worker.is_some_and(|worker| worker.ready_since().is_some())
+        };
+        let ready = service.slots.iter().filter(|slot| ready(slot.successor) || ready(slot.holder)).count() as u32;
+        let replaced = service.replaced();
+        out.push(Action::Report(Happening::UpgradeProgress {
+            service: service.id,
+            ready,
+            replaced,
+            of: service.number,
+        }));
+    }
+
+    /// Starts as many successors as may be starting now.
+    fn start_successors(&mut self, now: Nanos, n: usize, out: &mut Vec<Action>) {
+        let service = &self.services[n];
+        let Some(rollout) = &service.rollout else { return };
         if rollout.retry_at.is_some_and(|at| at > now) {
-            return false;
-        }
-        let next = (0..service.number).find(|slot| rollout.wants(*slot, &service.slots[*slot as usize]));
-        let Some(slot) = next else {
-            self.finish_rollout(n, out);
-            return false;
-        };
-        self.rollout_mut(n).retry_at = None;
-        let service = &self.services[n];
-        if service.unacked >= service.unacked_max() || !service.has_room() {
-            return false;
-        }
-        self.rollout_mut(n).active = Some(slot);
-        let child = self.start(now, n, slot, out);
-        self.services[n].slots[slot as usize].successor = Some(child);
-        true
-    }
-
-    fn finish_rollout(&mut self, n: usize, out: &mut Vec<Action>) {
-        let Some(rollout) = self.services[n].rollout.take() else { return };
-        out.push(Action::Report(Happening::RestartDone(self.services[n].id)));
-        let message = match rollout.replaced {
-            1 => "1 worker restarted".to_string(),
-            count => format!("{count} workers restarted"),
-        };
-        for ask in rollout.asks {
-            if planted::is(Bug::AnsweredTwice) {
-                out.push(Action::Answer(ask, Answer::Done(message.clone())));
-            }
-            out.push(Action::Answer(ask, Answer::Done(message.clone())));
-        }
-    }
-
-    /// Gives a restart up: the old workers serve on, a successor that is not ready is told to stop.
-    pub(super) fn halt_rollout(&mut self, now: Nanos, n: usize, why: &str, out: &mut Vec<Action>) {
-        let Some(rollout) = self.services[n].rollout.take() else { return };
-        let slot = rollout.active.and_then(|active| self.services[n].slots.get_mut(active as usize));
-        if let Some(child) = slot.and_then(|slot| slot.successor.take()) {
-            self.tell_to_stop(now, child, None, out);
-        }
-        let message = format!("{why}; {} replaced, the others serve on", rollout.replaced);
-        out.push(Action::Report(Happening::RestartHalted(self.services[n].id, message.clone())));
-        if !planted::is(Bug::AnswerLost) {
-            out.extend(rollout.asks.iter().map(|ask| Action::Answer(*ask, Answer::Refused(message.clone()))));
-        }
-    }
-
-    /// Slots from `number` on are no more: a restart that is busy with one of them goes on with the others.
-    pub(super) fn shrink_rollout(&mut self, n: usize) {
-        let service = &mut self.services[n];
-        if let Some(rollout) = &mut service.rollout
-            && rollout.active.is_some_and(|active| active >= service.number)
-        {
-            rollout.active = None;
-        }
-    }
-
-    /// A successor ended, or was not ready in time, or could not be started.
-    pub(super) fn successor_failed(&mut self, now: Nanos, id: ServiceId, child: ChildId, out: &mut Vec<Action>) {
-        let slot = self.children[&child].slot;
-        let service = self.service_mut(id);
-        let base = service.policy.backoff_base_ns;
-        let Some(rollout) = &mut service.rollout else { return };
-        rollout.active = None;
-        rollout.failures += 1;
-        if rollout.failures >= FAILURES_MAX {
-            let why = format!("the new worker of slot {slot} failed {FAILURES_MAX} times");
-            self.halt_rollout(now, usize::from(id.0), &why, out);
             return;
         }
-        let wait = service.slots[slot as usize].back_off(base);
-        if let Some(rollout) = &mut service.rollout {
-            rollout.retry_at = Some(now + wait);
+        let (most, unacked_max) = match rollout.stage {
+            Stage::Rolling => (service.surge(), service.unacked_max()),
+            Stage::Fleet => (u32::MAX, service.policy.max_unacked.unwrap_or(u32::MAX)),
+            Stage::Canary { slot: Some(_), .. } => return,
+            Stage::Canary { slot: None, .. } => (1, service.unacked_max()),
+        };
+        let wanted: Vec<u32> = (0..)
+            .zip(&service.slots)
+            .filter(|(number, slot)| slot.successor.is_none() && rollout.is_old(*number, slot))
+            .map(|(number, _)| number)
+            .collect();
+        let successors = service.slots.iter().filter(|slot| slot.successor.is_some()).count() as u32;
+        self.rollout_mut(n).retry_at = None;
+        for (successors, slot) in (successors..).zip(wanted) {
+            let service = &self.services[n];
+            let most = if planted::is(Bug::SurgeIgnored) { u32::MAX } else { most };
+            if successors >= most || service.unacked >= unacked_max || !service.has_room() {
+                return;
+            }
+            let child = self.start(now, n, slot, out);
+            self.services[n].slots[slot as usize].successor = Some(child);
+            if let Stage::Canary { slot: place, .. } = &mut self.rollout_mut(n).stage {
+                *place = Some(slot);
+            }
         }
     }
 
-    /// When a restart needs a tick: a retry, or the end of `--min-ready`.
+    /// Slots from `number` on are no more: a trial in one of them begins anew in another one, and successors that are
+    /// now too many are told to stop.
+    pub(super) fn shrink_rollout(&mut self, now: Nanos, n: usize, out: &mut Vec<Action>) {
+        let service = &mut self.services[n];
+        let (number, surge) = (service.number, service.surge() as usize);
+        let Some(rollout) = &mut service.rollout else { return };
+        match &mut rollout.stage {
+            Stage::Canary { slot, until } if slot.is_some_and(|slot| slot >= number) => (*slot, *until) = (None, None),
+            Stage::Rolling => self.withdraw_successors(now, n, surge, out),
+            Stage::Fleet | Stage::Canary { .. } => {}
+        }
+    }
+
+    /// When a rollout needs a tick: a retry, the end of `--min-ready`, the end of a trial.
     pub(super) fn rollout_deadline(&self, service: &Service) -> Option<Nanos> {
         let rollout = service.rollout.as_ref()?;
-        let promotion = rollout.active.and_then(|active| {
-            let slot = service.slots.get(active as usize)?;
-            let since = self.children.get(&slot.successor.or(slot.holder)?)?.ready_since()?;
-            Some(since + service.policy.min_ready_ns)
-        });
+        let may_at = |child: ChildId| {
+            let since = self.children.get(&child).and_then(Worker::ready_since);
+            since.map(|since| since + service.policy.min_ready_ns)
+        };
+        let mut slots = (0..).zip(&service.slots);
+        let promotion = match rollout.stage {
+            Stage::Rolling => slots.filter_map(|(_, slot)| slot.successor.and_then(may_at)).min(),
+            // The last one decides, once each slot has one that is ready.
+            Stage::Fleet => slots
+                .filter(|(number, slot)| slot.successor.is_some() || rollout.is_old(*number, slot))
+                .map(|(_, slot)| slot.successor.and_then(may_at))
+                .try_fold(0, |latest, at| at.map(|at| latest.max(at)))
+                .filter(|at| *at > 0),
+            Stage::Canary { until: Some(until), .. } => Some(until),
+            Stage::Canary { slot, until: None } => slots
+                .find(|(number, _)| Some(*number) == slot)
+                .and_then(|(_, slot)| slot.successor.or(slot.holder))
+                .and_then(may_at),
+        };
         soonest(rollout.retry_at, promotion)
     }
 
-    fn rollout_mut(&mut self, n: usize) -> &mut Rollout {
-        self.services[n].rollout.as_mut().expect("a restart is under way")
+    pub(super) fn rollout(&self, n: usize) -> &Rollout {
+        self.services[n].rollout.as_ref().expect("a rollout is under way")
+    }
+
+    pub(super) fn rollout_mut(&mut self, n: usize) -> &mut Rollout {
+        self.services[n].rollout.as_mut().expect("a rollout is under way")
+    }
+}
+
+impl Service {
+    /// How many slots the new workers of a rollout hold.
+    pub(super) fn replaced(&self) -> u32 {
+        let Some(rollout) = &self.rollout else { return 0 };
+        (0..).zip(&self.slots).filter(|(number, slot)| rollout.is_new(*number, slot)).count() as u32
     }
 }

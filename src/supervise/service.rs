@@ -1,23 +1,31 @@
 //! One service: its slots filled, its workers becoming ready, failing and being replaced.
 
+use super::asks::Draining;
 use super::planted::{self, Bug};
 use super::ready::starting;
 use super::rollout::Rollout;
 use super::slot::{Pending, Slot};
-use super::worker::{State, Worker, soonest};
+use super::status::LastUpgrade;
+use super::upgrade::Failure;
+use super::worker::{Look, State, Worker, soonest};
 use super::{Action, ChildId, Ended, Happening, Next, SpawnFailure, Start, Supervisor};
 use crate::exit::Exit;
-use crate::plan::{AckMode, Nanos, Restart, SECOND, ServiceId, ServiceSpec, Signal};
+use crate::plan::{AckMode, Nanos, Plan, Restart, SECOND, ServiceId, Signal, Strategy};
+use serde::{Deserialize, Serialize};
 
 /// A service's policy and state.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Service {
     pub(super) id: ServiceId,
     pub(super) name: String,
     pub(super) policy: Policy,
     /// Workers asked for, now.
     pub(super) number: u32,
+    /// The version that starts now.
     pub(super) generation: u32,
+    /// The highest that ever was.
+    pub(super) generations: u32,
+    pub(super) last_upgrade: Option<LastUpgrade>,
     pub(super) restarts: u64,
     pub(super) slots: Vec<Slot>,
     /// How many slots are due: saves looking for them.
@@ -32,6 +40,11 @@ pub(super) struct Service {
     /// Until every slot was started once: all may start at once, and a spawn that fails ends prebind.
     pub(super) first_start: bool,
     pub(super) rollout: Option<Rollout>,
+    /// With a socket for each slot: how many are open, and what was last asked of them.
+    pub(super) slots_open: u32,
+    pub(super) steered: Vec<bool>,
+    /// Requests that wait until the workers of a finished rollout are gone.
+    pub(super) draining: Vec<Draining>,
     /// The EINHORN_CHILD_INDEX numbers in use, a bit each.
     indexes: Vec<u64>,
     /// With slots that are over: the code to end with.
@@ -39,7 +52,7 @@ pub(super) struct Service {
 }
 
 /// What of the plan the supervisor needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Policy {
     pub(super) ack: AckMode,
     pub(super) has_sockets: bool,
@@ -49,14 +62,22 @@ pub(super) struct Policy {
     pub(super) stop_timeout_ns: Nanos,
     pub(super) stop_signal: Signal,
     pub(super) watchdog_ns: Option<Nanos>,
-    max_unacked: Option<u32>,
-    max_additional: Option<u32>,
+    pub(super) max_unacked: Option<u32>,
+    pub(super) max_additional: Option<u32>,
+    pub(super) strategy: Strategy,
+    pub(super) bake_ns: Nanos,
+    pub(super) upgrade_timeout_ns: Nanos,
+    pub(super) upgrade_retries: u32,
+    pub(super) drain_delay_ns: Option<Nanos>,
+    /// It has a socket for each slot.
+    pub(super) slots: bool,
     restart: Restart,
     restart_given: bool,
 }
 
 impl Service {
-    pub(super) fn new(id: ServiceId, spec: &ServiceSpec) -> Service {
+    pub(super) fn new(id: ServiceId, plan: &Plan) -> Service {
+        let spec = plan.service(id);
         let number = spec.number.get();
         let mut slots = Vec::with_capacity(number as usize);
         slots.resize_with(number as usize, Slot::due);
@@ -74,11 +95,19 @@ impl Service {
                 watchdog_ns: spec.watchdog_ns,
                 max_unacked: spec.max_unacked,
                 max_additional: spec.max_upgrade_additional,
+                strategy: spec.strategy,
+                bake_ns: spec.bake_ns,
+                upgrade_timeout_ns: spec.upgrade_timeout_ns,
+                upgrade_retries: spec.upgrade_retries,
+                drain_delay_ns: spec.drain_delay_ns,
+                slots: spec.sockets.iter().any(|id| plan.socket(*id).options.slots),
                 restart: spec.restart,
                 restart_given: spec.restart_given,
             },
             number,
             generation: 1,
+            generations: 1,
+            last_upgrade: None,
             restarts: 0,
             slots,
             due: number,
@@ -88,6 +117,9 @@ impl Service {
             alive: 0,
             first_start: true,
             rollout: None,
+            slots_open: number,
+            steered: vec![true; number as usize],
+            draining: Vec::new(),
             indexes: Vec::new(),
             exit: None,
         }
@@ -228,13 +260,25 @@ impl Supervisor {
         *used = true;
         let start = Start { child, service: service.id, slot, generation: service.generation, index };
         let policy = &service.policy;
+        // A successor has a time to be ready in, whatever the mode.
+        let place = &service.slots[slot as usize];
+        let limit = service.rollout.as_ref().filter(|_| place.holder.is_some()).map(|rollout| rollout.timeout_ns);
+        let by = |span: Nanos| limit.map(|limit| now.saturating_add(limit.max(span.saturating_add(SECOND))));
         let state = match policy.ack {
-            AckMode::Auto => starting(Some(now + AckMode::GRACE_NS), None),
-            AckMode::After(span) => starting(Some(now + span), None),
-            AckMode::Manual | AckMode::Notify if planted::is(Bug::ReadyByTimeInManual) => {
-                starting(Some(now + SECOND), None)
+            AckMode::Auto | AckMode::Accept => {
+                let look = policy.has_sockets.then(|| Look::first(now));
+                // By time alone no worker takes the place of one that serves.
+                let by_time = look.is_none() || (policy.ack == AckMode::Auto && limit.is_none());
+                starting(by_time.then_some(now + AckMode::GRACE_NS), by(AckMode::GRACE_NS), look)
             }
-            AckMode::Manual | AckMode::Notify => starting(None, Some(now + policy.start_timeout_ns)),
+            AckMode::After(span) => starting(Some(now + span), by(span), None),
+            AckMode::Manual | AckMode::Notify if planted::is(Bug::ReadyByTimeInManual) => {
+                starting(Some(now + SECOND), None, None)
+            }
+            AckMode::Manual | AckMode::Notify => {
+                let timeout = limit.map_or(policy.start_timeout_ns, |limit| limit.min(policy.start_timeout_ns));
+                starting(None, Some(now + timeout), None)
+            }
         };
         let worker = Worker::new(&start, now, state, policy.watchdog_ns, initial);
         service.unacked += 1;
@@ -273,7 +317,7 @@ impl Supervisor {
     }
 
     /// A worker that was starting or ready no longer counts for its slot, by no will of ours. Says what becomes of it.
-    pub(super) fn leave_slot(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) -> Next {
+    pub(super) fn leave_slot(&mut self, now: Nanos, child: ChildId, failure: &Failure, out: &mut Vec<Action>) -> Next {
         let worker = &self.children[&child];
         let (id, slot_number) = (worker.service, worker.slot);
         let ready_ns = worker.ready_since().map(|since| now.saturating_sub(since));
@@ -283,7 +327,7 @@ impl Supervisor {
         let Some(slot) = service.slots.get_mut(slot_number as usize) else { return Next::Nothing };
         if slot.successor == Some(child) {
             slot.successor = None;
-            self.successor_failed(now, id, child, out);
+            self.new_worker_failed(now, id, child, failure, out);
             return Next::Nothing;
         }
         if slot.holder != Some(child) {
@@ -299,6 +343,7 @@ impl Supervisor {
         service.due -= u32::from(slot.pending == Pending::Due);
         let next = slot.after_failure(now, ready_ns, service.policy.backoff_base_ns);
         service.due += u32::from(slot.pending == Pending::Due);
+        self.new_worker_failed(now, id, child, failure, out);
         next
     }
 
@@ -313,10 +358,12 @@ impl Supervisor {
             return;
         }
         let already_stopping = self.stopping.is_some();
-        let next = self.leave_slot(now, child, out);
+        let message = failure.message;
+        let failure = Failure::retry(format!("could not be started: {message}"));
+        let next = self.leave_slot(now, child, &failure, out);
         self.gone(child, out);
         if !already_stopping {
-            out.push(Action::Report(Happening::SpawnFailed { who, message: failure.message, next }));
+            out.push(Action::Report(Happening::SpawnFailed { who, message, next }));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{ChildId, Ended, Next};
 use crate::plan::{Nanos, SECOND};
+use serde::{Deserialize, Serialize};
 
 /// A slot whose worker had been ready is filled at once, unless that happened so often within [`WINDOW_NS`].
 const REPLACED_MAX: usize = 5;
@@ -10,7 +11,7 @@ const WINDOW_NS: Nanos = 10 * SECOND;
 /// The longest back-off.
 const BACKOFF_MAX_NS: Nanos = 30 * SECOND;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Slot {
     /// The worker that serves here or will: starting or ready.
     pub(super) holder: Option<ChildId>,
@@ -27,7 +28,7 @@ pub(super) struct Slot {
 }
 
 /// What an empty slot waits for.
-#[derive(Debug, Default, Clone, Copy, PartialEq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) enum Pending {
     /// Nothing: it has a holder, or is not wanted.
     #[default]

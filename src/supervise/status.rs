@@ -2,7 +2,8 @@
 //! control/ turns them into text, and adds what only linux/ knows: pids, addresses, the wall clock.
 
 use super::{ChildId, Ended};
-use crate::plan::{Nanos, ServiceId, Signal};
+use crate::plan::{Nanos, ServiceId, Signal, Strategy};
+use serde::{Deserialize, Serialize};
 
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,8 +65,38 @@ pub struct ServiceStatus {
     pub generation: u32,
     /// Workers started beyond the first of each slot, since the start.
     pub restarts: u64,
+    /// How the last upgrade ended; `None` before the first.
+    pub last_upgrade: Option<LastUpgrade>,
     /// By slot; a slot that overlaps has two.
     pub workers: Vec<WorkerStatus>,
+}
+
+/// How an upgrade ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastUpgrade {
+    /// Well or not.
+    pub outcome: Outcome,
+    /// Why it did not end well.
+    pub reason: String,
+}
+
+/// How an upgrade ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The new generation serves.
+    Done,
+    /// It was given up.
+    RolledBack,
+}
+
+impl Outcome {
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::RolledBack => "rolled back",
+        }
+    }
 }
 
 /// The state of a worker, or of a slot that waits for one.
@@ -104,6 +135,8 @@ pub enum Happening {
     WatchdogMissed(Who),
     /// A worker said STOPPING=1 by itself.
     SaidStopping(Who),
+    /// A worker is to be told to stop after so long: what is on its way to it arrives first.
+    Draining(Who, Nanos),
     /// A worker was told to stop.
     ToldToStop(Who, Signal),
     /// A worker did not stop in time and is killed.
@@ -149,6 +182,48 @@ pub enum Happening {
     RestartDone(ServiceId),
     /// Given up; why.
     RestartHalted(ServiceId, String),
+    /// The next generation is on its way.
+    UpgradeBegun {
+        /// Of which service.
+        service: ServiceId,
+        /// Which.
+        generation: u32,
+        /// How.
+        strategy: Strategy,
+    },
+    /// The one worker on trial serves, so long.
+    Baking(ServiceId, Nanos),
+    /// A new worker became ready, or took over.
+    UpgradeProgress {
+        /// Of which service.
+        service: ServiceId,
+        /// New workers that are ready.
+        ready: u32,
+        /// Slots that they hold.
+        replaced: u32,
+        /// Of so many.
+        of: u32,
+    },
+    /// The new generation serves.
+    UpgradeDone {
+        /// Of which service.
+        service: ServiceId,
+        /// Which.
+        generation: u32,
+    },
+    /// The new generation was given up.
+    UpgradeRolledBack {
+        /// Of which service.
+        service: ServiceId,
+        /// Which.
+        generation: u32,
+        /// Why, and who serves now.
+        reason: String,
+    },
+    /// prebind's own program was replaced in place.
+    Replaced,
+    /// It was not; why.
+    ReplaceFailed(String),
     /// Every service has as many ready workers as asked for, for the first time.
     AllReady,
     /// Stopping begins.
@@ -177,6 +252,8 @@ pub enum HowReady {
     Notified,
     /// An einhorn ack.
     Acked,
+    /// It waits on its sockets.
+    Accepts,
     /// Its time passed.
     Time,
 }

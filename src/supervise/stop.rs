@@ -1,10 +1,12 @@
 //! Ways out: a worker that is told to stop, one that ended, what it leaves behind, and the end of everything.
 
 use super::planted::{self, Bug};
+use super::upgrade::Failure;
 use super::worker::{State, Worker};
 use super::{Action, Answer, AskId, ChildId, Ended, Happening, Next, Supervisor, Told, Upward};
 use crate::exit::Exit;
 use crate::plan::{Nanos, SECOND, ServiceId, Signal};
+use serde::{Deserialize, Serialize};
 
 /// The first look whether a dead worker's group is gone; the pauses double from here to [`LOOK_MAX_NS`].
 const LOOK_FIRST_NS: Nanos = SECOND / 200;
@@ -13,7 +15,7 @@ const LOOK_MAX_NS: Nanos = SECOND;
 const GIVE_UP_NS: Nanos = 5 * SECOND;
 
 /// Everything is on the way out.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Stop {
     /// What prebind ends with.
     exit: Exit,
@@ -30,6 +32,9 @@ impl Supervisor {
         self.stopping = Some(Stop { exit, asks: Vec::new(), interrupted: false });
         out.push(Action::Report(Happening::Stopping));
         out.push(Action::Upward(Upward::Stopping));
+        if self.replacing.is_some() {
+            self.replace_failed("prebind is stopping", out);
+        }
         for n in 0..self.services.len() {
             self.halt_rollout(now, n, "prebind is stopping", out);
             self.services[n].clear_pending();
@@ -37,7 +42,12 @@ impl Supervisor {
         let running: Vec<ChildId> = self.running().collect();
         for child in running {
             self.release(child);
-            self.tell_to_stop(now, child, signal, out);
+            let drains = self.service(self.children[&child].service).policy.drain_delay_ns.is_some();
+            if drains && signal.is_none() && exit == Exit::Done {
+                self.retire(now, child, out);
+            } else {
+                self.tell_to_stop(now, child, signal, out);
+            }
         }
     }
 
@@ -49,7 +59,7 @@ impl Supervisor {
             Told::Interrupt => self.interrupt(now, out),
             Told::Upgrade if self.stopping.is_none() => {
                 for n in 0..self.services.len() {
-                    self.begin_rollout(n, None, None, out);
+                    self.begin_upgrade(now, n, None, None, None, out);
                 }
             }
             Told::More | Told::Fewer if self.stopping.is_none() => self.step_number(now, told == Told::More, out),
@@ -61,13 +71,26 @@ impl Supervisor {
     pub(super) fn stop(&mut self, now: Nanos, signal: Option<Signal>, ask: Option<AskId>, out: &mut Vec<Action>) {
         if self.stopping.is_none() {
             self.begin_stop(now, Exit::Done, signal, out);
-        } else if let Some(signal) = signal {
-            let alive = self.children.iter().filter(|(_, worker)| worker.alive());
-            out.extend(alive.map(|(child, _)| Action::SignalMain(*child, signal)));
+        } else {
+            self.hasten(now, signal, out);
         }
         match &mut self.stopping {
             Some(stop) if self.ended.is_none() => stop.asks.extend(ask),
             Some(_) | None => out.extend(ask.map(|ask| Action::Answer(ask, Answer::Done("stopped".into())))),
+        }
+    }
+
+    /// Told again: no `--drain-delay` any more; another signal is passed on.
+    fn hasten(&mut self, now: Nanos, signal: Option<Signal>, out: &mut Vec<Action>) {
+        let untold = |worker: &Worker| matches!(worker.state, State::Stopping { told: None, .. });
+        let untold: Vec<ChildId> =
+            self.children.iter().filter(|(_, worker)| untold(worker)).map(|(child, _)| *child).collect();
+        for child in untold {
+            self.tell_to_stop(now, child, signal, out);
+        }
+        if let Some(signal) = signal {
+            let alive = self.children.iter().filter(|(_, worker)| worker.alive());
+            out.extend(alive.map(|(child, _)| Action::SignalMain(*child, signal)));
         }
     }
 
@@ -149,7 +172,7 @@ impl Supervisor {
             self.slot_over(id, child, how);
             Next::Nothing
         } else if unexpected {
-            self.leave_slot(now, child, out)
+            self.leave_slot(now, child, &Failure::ended(how), out)
         } else {
             Next::Nothing
         };

@@ -1,10 +1,11 @@
 //! One worker and its states. The specification stands at the top of the room.
 
 use super::{ChildId, Start, Who};
-use crate::plan::{Nanos, ServiceId, Signal};
+use crate::plan::{Nanos, SECOND, ServiceId, Signal};
+use serde::{Deserialize, Serialize};
 
 /// One child of a service: from the spawn until nothing is left of its process group.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Worker {
     pub(super) service: ServiceId,
     pub(super) slot: u32,
@@ -20,13 +21,15 @@ pub(super) struct Worker {
 }
 
 /// Where a worker is in its life. Deadlines are fields of the states that they belong to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum State {
     Starting {
         /// Ready by time at this moment, if it then holds a socket.
         ready_at: Option<Nanos>,
         /// Stopped if not ready by then.
         deadline: Option<Nanos>,
+        /// When to look whether it waits on its sockets.
+        look: Option<Look>,
         /// It would have been ready by time but holds none of its sockets.
         socketless: bool,
     },
@@ -52,6 +55,28 @@ pub(super) enum State {
         /// When to stop looking: nothing helps against a process that even SIGKILL does not end.
         give_up_at: Option<Nanos>,
     },
+}
+
+/// A worker that says nothing is looked at, less and less often.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Look {
+    pub(super) at: Nanos,
+    pub(super) pause_ns: Nanos,
+}
+
+impl Look {
+    /// Who is ready sooner than that by its own word is never looked at.
+    const FIRST_NS: Nanos = SECOND / 20;
+    const PAUSE_MAX_NS: Nanos = SECOND / 2;
+
+    pub(super) fn first(now: Nanos) -> Look {
+        Look { at: now + Look::FIRST_NS, pause_ns: Look::FIRST_NS }
+    }
+
+    pub(super) fn next(self, now: Nanos) -> Look {
+        let pause_ns = (self.pause_ns * 3 / 2).min(Look::PAUSE_MAX_NS);
+        Look { at: now + pause_ns, pause_ns }
+    }
 }
 
 impl Worker {
@@ -92,7 +117,9 @@ impl Worker {
     /// The soonest moment at which this worker needs a tick.
     pub(super) fn deadline(&self) -> Option<Nanos> {
         match self.state {
-            State::Starting { ready_at, deadline, .. } => soonest(ready_at, deadline),
+            State::Starting { ready_at, deadline, look, .. } => {
+                soonest(soonest(ready_at, deadline), look.map(|look| look.at))
+            }
             State::Ready { watchdog_at, .. } => watchdog_at,
             State::Stopping { patience_until, .. } => patience_until,
             State::Lingering { kill_at, look_at, give_up_at, .. } => {

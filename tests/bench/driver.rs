@@ -7,9 +7,11 @@
 mod harness;
 mod idle;
 mod kill;
+mod load;
 mod memory;
 mod startup;
 mod table;
+mod upgrade;
 
 use harness::Paths;
 use std::process::ExitCode;
@@ -37,6 +39,11 @@ fn main() -> ExitCode {
     measure("memory", memory::rows);
     measure("idle", idle::rows);
     measure("many", memory::many_row);
+    measure("upgrade", upgrade::quick_rows);
+    measure("slow", upgrade::slow_rows);
+    measure("load", upgrade::under_load_rows);
+    measure("slots", upgrade::slots_rows);
+    measure("reexec", upgrade::reexec_rows);
     let _ = std::fs::remove_dir_all(&paths.scratch);
     if table.print() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -82,12 +82,27 @@ impl Launcher {
                 run
             }
         };
+        // What a manager above this bench left must not be taken for ours.
         for foreign in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "BENCH_MARK"] {
             run.env_remove(foreign);
         }
         if let Some(mark) = mark {
             run.env("BENCH_MARK", mark);
         }
+        Launcher::run(run, address, control)
+    }
+
+    /// prebind with options of the row's own and the embedded worker, or another command after `--`.
+    pub(crate) fn prebind(paths: &Paths, bind: &str, words: &[&str], env: &[(&str, &str)]) -> Answer<Launcher> {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        let address = free_address()?;
+        let control = paths.scratch.join(format!("own-{}.sock", SERIAL.fetch_add(1, Ordering::Relaxed)));
+        let mut run = Command::new(&paths.release);
+        run.args(["-b", &format!("web={address}{bind}"), "-d"]).arg(&control).args(words).envs(env.iter().copied());
+        Launcher::run(run, address, control)
+    }
+
+    fn run(mut run: Command, address: SocketAddr, control: PathBuf) -> Answer<Launcher> {
         run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let since = Instant::now();
         let child = run.spawn().map_err(|e| format!("{:?}: {e}", run.get_program()))?;
@@ -121,10 +136,15 @@ impl Launcher {
     }
 
     fn status(&self) -> Answer<String> {
+        self.request("{\"command\":\"status\",\"id\":1}")
+    }
+
+    /// One request on the control socket: its reply, when that comes.
+    pub(crate) fn request(&self, line: &str) -> Answer<String> {
         let failed = |e: io::Error| format!("{}: {e}", self.control.display());
         let mut stream = UnixStream::connect(&self.control).map_err(failed)?;
         stream.set_read_timeout(Some(DEADLINE)).map_err(failed)?;
-        stream.write_all(b"{\"command\":\"status\",\"id\":1}\n").map_err(failed)?;
+        stream.write_all(format!("{line}\n").as_bytes()).map_err(failed)?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).map_err(failed)?;
         Ok(line)

@@ -59,6 +59,7 @@ static pid_t start(char **argv)
 int main(int argc, char **argv)
 {
     struct sigaction act = { .sa_handler = stop };
+    sigset_t term;
 
     if (argc < 4)
         return 2;
@@ -66,9 +67,14 @@ int main(int argc, char **argv)
     workers = calloc(count, sizeof *workers);
     bind_at(atoi(argv[1]));
     setenv("LISTEN_FDS", "1", 1);
+    /* A TERM between a spawn and its entry in the table would leave a worker behind. */
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
     sigaction(SIGTERM, &act, NULL);
+    sigprocmask(SIG_BLOCK, &term, NULL);
     for (int i = 0; i < count; i++)
         workers[i] = start(argv + 3);
+    sigprocmask(SIG_UNBLOCK, &term, NULL);
     for (;;) {
         pid_t ended = waitpid(-1, NULL, 0);
 

@@ -4,7 +4,7 @@ use super::harness::{Answer, Launcher, Marks, Paths, Which, first_answer, median
 use super::table::Table;
 use std::path::Path;
 
-const ANSWER_RUNS: usize = 21;
+const ANSWER_RUNS: usize = 101;
 const UP_RUNS: usize = 7;
 const MANY: usize = 200;
 

@@ -1,6 +1,6 @@
 /* The measured worker: serves the socket at descriptor 3, one connection at a time.
  * Says READY=1 to $NOTIFY_SOCKET when that is set, and writes one byte to the FIFO $BENCH_MARK
- * when it is up, so that "200 workers up" is counted the same way under both launchers. */
+ * when it is up, after $BENCH_READY_MS, so that "200 workers up" is counted the same way under both launchers. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -43,11 +43,14 @@ static void mark(const char *fifo)
 int main(void)
 {
     const char *notify = getenv("NOTIFY_SOCKET"), *fifo = getenv("BENCH_MARK");
+    const char *delay = getenv("BENCH_READY_MS");
     char request[4096], answer[256], pid[32];
     int pid_length = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
     int length = snprintf(answer, sizeof answer,
                           "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", pid_length, pid);
 
+    if (delay)
+        usleep(1000 * atoi(delay));
     if (notify)
         say_ready(notify);
     if (fifo)

@@ -34,10 +34,30 @@ fn ready_only_when_the_worker_says_so() {
 
 #[test]
 fn silence_is_readiness_after_a_second() {
-    let mut prebind = started(&[], &["never-ready"]);
+    // It holds its socket, and does not wait on it.
+    let mut prebind = Setup::new(&["-b", "web=127.0.0.1:0", "-vv", "--", "sleep", "1000"]).start();
     let status = prebind.wait_ready();
     let age = status["services"][0]["workers"][0]["age_seconds"].as_f64().expect("age");
     assert!(age >= 0.99, "ready at {age} s");
+    prebind.lines.expect(&["is ready (its time passed)"]);
+    prebind.stop();
+}
+
+#[test]
+fn a_silent_worker_that_waits_on_its_sockets_is_ready() {
+    for mode in ["auto", "accept"] {
+        let mut prebind = started(&["-m", mode, "-vv"], &["never-ready"]);
+        prebind.wait_ready();
+        prebind.lines.expect(&["is ready (it waits on its sockets)"]);
+        prebind.stop();
+    }
+    // One that does not wait is not ready, however long it lives: the mode is strict.
+    let mut prebind = Setup::new(&["-m", "accept", "-b", "web=127.0.0.1:0", "--", "sleep", "1000"]).start();
+    let status = prebind.wait_status("a second", |status| {
+        let age = status["services"][0]["workers"][0]["age_seconds"].as_f64()?;
+        (age > 1.2).then(|| status.clone())
+    });
+    assert_eq!(status["services"][0]["workers"][0]["state"], "starting");
     prebind.stop();
 }
 

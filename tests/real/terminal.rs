@@ -18,6 +18,8 @@ fn terminal() -> (File, File, impl FnMut() -> std::io::Result<()> + Send + Sync 
     let slave = options.expect("open it");
     let number = slave.as_raw_fd();
     let hook = move || unsafe {
+        // As a login leaves it: whoever runs the tests may ignore HUP (nohup does).
+        libc::signal(libc::SIGHUP, libc::SIG_DFL);
         if libc::setsid() < 0 || libc::ioctl(number, libc::TIOCSCTTY, 0) < 0 || libc::dup2(number, 0) < 0 {
             return Err(std::io::Error::last_os_error());
         }

@@ -1,11 +1,10 @@
 //! The invariants, on a model of its own: it sees what goes into the supervisor and what comes out, nothing else.
 
-use crate::script::{CALM, END};
+use crate::script::CALM;
 use crate::seen::word;
 use crate::world::LATE;
-use prebind::exit::Exit;
 use prebind::notify::Note;
-use prebind::plan::{AckMode, Nanos, Plan, Restart, SECOND, ServiceSpec, Signal};
+use prebind::plan::{AckMode, Nanos, Plan, SECOND, ServiceSpec, Signal, Strategy};
 use prebind::supervise::{Action, Answer, AskId, ChildId, Ended, Event, Happening, HowReady, Start, Told, Upward, Who};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,59 +14,89 @@ const STARTS_MAX: usize = 18;
 
 #[derive(Debug)]
 pub(crate) struct Checker {
-    services: Vec<Service>,
-    children: BTreeMap<ChildId, Child>,
-    asked: BTreeSet<AskId>,
-    stopping_at: Option<Nanos>,
-    interrupts: u32,
+    pub(crate) services: Vec<Service>,
+    pub(crate) children: BTreeMap<ChildId, Child>,
+    pub(crate) asked: BTreeSet<AskId>,
+    /// Above every child that ever was.
+    pub(crate) next_child: u32,
+    /// The socket is one for each slot.
+    pub(crate) slots: bool,
+    pub(crate) stopping_at: Option<Nanos>,
+    pub(crate) interrupts: u32,
     /// A worker of the first round could not be started (one that a scale brought may look the same).
-    first_failure: bool,
+    pub(crate) first_failure: bool,
     /// The very first could not.
-    very_first_failure: bool,
-    ended_codes: Vec<Ended>,
-    last_until: Option<Nanos>,
+    pub(crate) very_first_failure: bool,
+    pub(crate) ended_codes: Vec<Ended>,
+    pub(crate) last_until: Option<Nanos>,
     /// What was seen: the histories together must see everything.
     pub(crate) seen: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Debug)]
-struct Service {
-    spec: ServiceSpec,
-    number: u32,
+pub(crate) struct Service {
+    pub(crate) spec: ServiceSpec,
+    pub(crate) number: u32,
     /// When workers were started, by slot.
-    starts: BTreeMap<u32, Vec<Nanos>>,
+    pub(crate) starts: BTreeMap<u32, Vec<Nanos>>,
     /// Back-off: when a slot may be filled again at the soonest.
-    not_before: BTreeMap<u32, Nanos>,
-    operations: usize,
-    restarting: bool,
+    pub(crate) not_before: BTreeMap<u32, Nanos>,
+    pub(crate) operations: usize,
+    pub(crate) restarting: bool,
+    pub(crate) upgrade: Option<Upgrade>,
+    /// What new workers are labelled with; both where it cannot be told from outside.
+    pub(crate) generations: Vec<u32>,
+    /// With a socket for each slot: what was last asked for, and how many there are.
+    pub(crate) steered: Vec<bool>,
+    pub(crate) open: u32,
+}
+
+/// An upgrade under way.
+#[derive(Debug)]
+pub(crate) struct Upgrade {
+    pub(crate) strategy: Strategy,
+    /// Workers older than this child are the old ones.
+    pub(crate) before: ChildId,
+    /// What new workers were labelled with before.
+    pub(crate) earlier: Vec<u32>,
+    pub(crate) failures: u32,
 }
 
 #[derive(Debug)]
-struct Child {
-    start: Start,
-    at: Nanos,
-    holds: bool,
-    said_ready: bool,
-    ready: bool,
+pub(crate) struct Child {
+    pub(crate) start: Start,
+    pub(crate) at: Nanos,
+    pub(crate) holds: bool,
+    pub(crate) said_ready: bool,
+    pub(crate) ready: bool,
+    pub(crate) ready_at: Nanos,
+    /// When it waits on its sockets, and whether /proc tells.
+    pub(crate) accepts_at: Option<Nanos>,
+    pub(crate) is_seen: bool,
+    /// It was started in the place of a worker that serves.
+    pub(crate) successor: bool,
+    /// It ended, which may not have been handled yet.
+    pub(crate) ended: bool,
+    pub(crate) draining: bool,
     /// When WATCHDOG=1 is due.
-    watchdog_due: Option<Nanos>,
+    pub(crate) watchdog_due: Option<Nanos>,
     /// It failed a deadline: it may be stopped though nobody takes its place.
-    failed: bool,
-    told_at: Option<Nanos>,
-    stopping_itself: Option<Nanos>,
-    killed: bool,
-    extends: bool,
+    pub(crate) failed: bool,
+    pub(crate) told_at: Option<Nanos>,
+    pub(crate) stopping_itself: Option<Nanos>,
+    pub(crate) killed: bool,
+    pub(crate) extends: bool,
     /// When its exit was handled, and whether it left others behind.
-    exited_at: Option<Nanos>,
-    leaves: bool,
-    leftovers_told: bool,
+    pub(crate) exited_at: Option<Nanos>,
+    pub(crate) leaves: bool,
+    pub(crate) leftovers_told: bool,
     /// It could not be spawned.
-    never_was: bool,
+    pub(crate) never_was: bool,
 }
 
 impl Child {
-    fn active(&self) -> bool {
-        self.told_at.is_none() && self.stopping_itself.is_none() && self.exited_at.is_none()
+    pub(crate) fn active(&self) -> bool {
+        self.told_at.is_none() && !self.draining && self.stopping_itself.is_none() && self.exited_at.is_none()
     }
 }
 
@@ -80,11 +109,17 @@ impl Checker {
             not_before: BTreeMap::new(),
             operations: 0,
             restarting: false,
+            upgrade: None,
+            generations: vec![1],
+            steered: vec![true; spec.number.get() as usize],
+            open: spec.number.get(),
         };
         Checker {
             services: plan.services.iter().map(service).collect(),
             children: BTreeMap::new(),
             asked: BTreeSet::new(),
+            next_child: 0,
+            slots: plan.sockets.iter().any(|socket| socket.options.slots),
             stopping_at: None,
             interrupts: 0,
             first_failure: false,
@@ -95,12 +130,13 @@ impl Checker {
         }
     }
 
-    fn see(&mut self, what: &'static str) {
+    pub(crate) fn see(&mut self, what: &'static str) {
         *self.seen.entry(what).or_default() += 1;
     }
 
-    pub(crate) fn spawned(&mut self, id: ChildId, holds: bool) {
-        self.child(id).holds = holds;
+    pub(crate) fn spawned(&mut self, id: ChildId, holds: bool, accepts_at: Option<Nanos>, is_seen: bool) {
+        let child = self.child(id);
+        (child.holds, child.accepts_at, child.is_seen) = (holds, accepts_at, is_seen);
     }
 
     pub(crate) fn spawn_failed(&mut self, id: ChildId) {
@@ -111,11 +147,11 @@ impl Checker {
         self.child(id).extends = true;
     }
 
-    fn child(&mut self, id: ChildId) -> &mut Child {
+    pub(crate) fn child(&mut self, id: ChildId) -> &mut Child {
         self.children.get_mut(&id).expect("a child that was asked for")
     }
 
-    fn of(&self, child: &Child) -> &Service {
+    pub(crate) fn of(&self, child: &Child) -> &Service {
         &self.services[usize::from(child.start.service.0)]
     }
 
@@ -140,6 +176,7 @@ impl Checker {
                 assert!(now <= at + patience + 7 * SECOND, "{id:?}: its leftovers are never done with");
             }
         }
+        self.settled();
         if let Some(at) = self.stopping_at {
             let longest = self.services.iter().map(|service| service.spec.stop_timeout_ns).max().unwrap_or(0);
             let extended = self.children.values().any(|child| child.extends);
@@ -166,11 +203,16 @@ impl Checker {
                     self.before_the_last_stop(now);
                 }
             }
-            Event::Exited { child, group_left, .. } => self.child(*child).leaves = *group_left,
+            Event::Exited { child, group_left, .. } => {
+                let child = self.child(*child);
+                (child.leaves, child.ended) = (*group_left, true);
+            }
+            Event::Replaced | Event::ReplaceFailed(_) => {}
             Event::Spawned(_)
             | Event::SpawnFailed(..)
             | Event::GroupGone(_)
             | Event::HoldsSockets(..)
+            | Event::Accepting(..)
             | Event::Tick => {}
         }
     }
@@ -186,25 +228,6 @@ impl Checker {
             // It may lie in the same batch as what ends it: the report decides.
             child.failed = true;
         }
-    }
-
-    /// After the calm everything is as it was asked for.
-    fn before_the_last_stop(&mut self, now: Nanos) {
-        if self.children.values().map(|child| child.at).min().is_none_or(|first| now < first + END - SECOND) {
-            return;
-        }
-        for service in &self.services {
-            let own = || self.children.values().filter(|child| self.of(child).spec.name == service.spec.name);
-            let stuck = own().any(|child| child.active() && !child.ready && !child.holds);
-            let ready = own().filter(|child| child.active() && child.ready).count();
-            if service.spec.restart == Restart::Always && !stuck {
-                assert_eq!(ready, service.number as usize, "ready workers of {} after the calm", service.spec.name);
-                assert!(!service.restarting, "a restart never came to its end");
-            }
-            let watched = service.spec.watchdog_ns.is_some();
-            assert!(watched || stuck || self.last_until.is_none() || self.services.len() > 1, "an idle timer");
-        }
-        self.see("calm");
     }
 
     /// What the supervisor wants.
@@ -240,7 +263,20 @@ impl Checker {
             }
             Action::Report(happening) => self.report(now, happening),
             Action::Upward(Upward::Ready | Upward::Stopping | Upward::Status(_) | Upward::Watchdog) => {}
-            Action::LookGroup(id) | Action::LookSockets(id) => {
+            Action::Steer(service, wanted) => {
+                self.see("steered");
+                let service = &mut self.services[usize::from(service.0)];
+                service.open = service.open.max(wanted.len() as u32);
+                service.steered.clone_from(wanted);
+            }
+            Action::CloseSlots(service, wanted) => {
+                let number = wanted.len() as u32;
+                self.see("slots closed");
+                let used = self.children.values().any(|c| c.start.service == *service && c.start.slot >= number);
+                assert!(!used, "the socket of a slot is closed though a worker is left in it");
+                self.services[usize::from(service.0)].open = number;
+            }
+            Action::LookGroup(id) | Action::LookSockets(id) | Action::LookAccepting(id) => {
                 assert!(self.children.contains_key(id), "{id:?} is looked at though it is forgotten");
             }
         }
@@ -252,7 +288,11 @@ impl Checker {
         let service = &self.services[usize::from(start.service.0)];
         let own: Vec<&Child> = self.children.values().filter(|child| child.start.service == start.service).collect();
         let active = own.iter().filter(|child| child.active()).count() as u32;
-        let surge = (service.number / 4).max(1);
+        let fleet = service.upgrade.as_ref().is_some_and(|upgrade| upgrade.strategy == Strategy::Fleet);
+        let surge = if fleet { service.number } else { (service.number / 4).max(1) };
+        assert!(service.generations.contains(&start.generation), "a worker of generation {}", start.generation);
+        let slots = self.slots && !service.spec.sockets.is_empty();
+        assert!(start.slot < service.open || !slots, "no socket for slot {}", start.slot);
         assert!(active < service.number + surge, "more than {} + {surge} starting or ready", service.number);
         let alive: Vec<u32> =
             own.iter().filter(|child| child.exited_at.is_none()).map(|child| child.start.index).collect();
@@ -277,6 +317,12 @@ impl Checker {
             holds: true,
             said_ready: false,
             ready: false,
+            ready_at: 0,
+            accepts_at: None,
+            is_seen: true,
+            successor: mates > 0,
+            ended: false,
+            draining: false,
             watchdog_due: None,
             failed: false,
             told_at: None,
@@ -288,6 +334,7 @@ impl Checker {
             leftovers_told: false,
             never_was: false,
         };
+        self.next_child = start.child.0 + 1;
         self.children.insert(start.child, child);
     }
 
@@ -295,7 +342,9 @@ impl Checker {
         self.see(word(happening));
         match happening {
             Happening::Ready(who, how) => self.ready(now, who, *how),
-            Happening::StartTimeout(who) | Happening::WatchdogMissed(who) => self.child(who.child).failed = true,
+            Happening::StartTimeout(who) | Happening::WatchdogMissed(who) | Happening::HoldsNoSocket(who) => {
+                self.child(who.child).failed = true
+            }
             Happening::SaidStopping(who) => self.child(who.child).stopping_itself = Some(now),
             Happening::ToldToStop(who, _) => self.told_to_stop(now, who),
             Happening::Exited { who, how, unexpected, was_ready, .. } => {
@@ -306,10 +355,12 @@ impl Checker {
                     let place = (other.start.service, other.start.slot);
                     other.start.child != who.child && other.active() && place == (who.service, who.slot)
                 });
-                if *unexpected && !was_ready && !mate && self.children[&who.child].stopping_itself.is_none() {
+                let own = &self.children[&who.child];
+                if *unexpected && !was_ready && !mate && !own.draining && own.stopping_itself.is_none() {
                     let service = &mut self.services[usize::from(who.service.0)];
                     service.not_before.insert(who.slot, now + service.spec.backoff_base_ns * 3 / 2);
                 }
+                self.upgrade_failure(who, *unexpected);
                 self.child(who.child).exited_at = Some(now);
             }
             Happening::Scaled { service, to, .. } => {
@@ -325,17 +376,31 @@ impl Checker {
             Happening::RestartDone(service) | Happening::RestartHalted(service, _) => {
                 self.services[usize::from(service.0)].restarting = false;
             }
+            Happening::UpgradeBegun { service, generation, strategy } => self.begun(*service, *generation, *strategy),
+            Happening::UpgradeDone { service, .. } => {
+                let service = &mut self.services[usize::from(service.0)];
+                (service.restarting, service.upgrade) = (false, None);
+            }
+            Happening::UpgradeRolledBack { service, .. } => self.rolled_back(*service),
+            Happening::Draining(who, _) => {
+                let fine = self.stopping_at.is_some() || who.slot >= self.of(&self.children[&who.child]).number;
+                assert!(fine, "{:?} drains though its slot is wanted", who.child);
+                self.child(who.child).draining = true;
+            }
             Happening::SpawnFailed { who, .. } => {
                 self.first_failure |= self.stopping_at.is_none() && self.is_first(who);
                 self.very_first_failure |= self.stopping_at.is_none() && who.child == ChildId(0);
             }
             Happening::Stopping => self.stopping_at = self.stopping_at.or(Some(now)),
             Happening::Started(_)
-            | Happening::HoldsNoSocket(_)
+            | Happening::Baking(..)
+            | Happening::UpgradeProgress { .. }
             | Happening::Killed(_)
             | Happening::Leftovers(..)
             | Happening::Refused(_)
             | Happening::AllReady
+            | Happening::Replaced
+            | Happening::ReplaceFailed(_)
             | Happening::Stopped => {}
         }
     }
@@ -352,50 +417,20 @@ impl Checker {
             (AckMode::Manual | AckMode::Notify, HowReady::Time) => panic!("ready by time in manual mode"),
             (AckMode::After(span), HowReady::Time) => assert!(now >= child.at + span && holds, "ready too early"),
             (AckMode::After(_), _) => panic!("ready before its time"),
-            (AckMode::Auto, HowReady::Time) => {
+            (AckMode::Auto | AckMode::Accept, HowReady::Time) => {
                 assert!(now >= child.at + AckMode::GRACE_NS && holds, "ready by time without a socket, or too early");
+                let by_time = spec.ack == AckMode::Auto && !child.successor;
+                assert!(by_time || !child.is_seen || spec.sockets.is_empty(), "by time, though /proc tells");
             }
+            (AckMode::Auto | AckMode::Accept, HowReady::Accepts) => {
+                let accepts = child.accepts_at.is_some_and(|at| at <= now);
+                assert!(accepts && child.is_seen, "ready though it waits on no socket");
+            }
+            (AckMode::Manual | AckMode::Notify, HowReady::Accepts) => panic!("looked at in manual mode"),
             (_, HowReady::Notified | HowReady::Acked) => assert!(child.said_ready, "ready though it never said so"),
         }
         let watchdog_due = spec.watchdog_ns.map(|interval| now + interval);
         let child = self.child(who.child);
-        (child.ready, child.watchdog_due) = (true, watchdog_due);
-    }
-
-    /// A ready worker that did nothing wrong is told to stop only when its slot is given up or has another one.
-    fn told_to_stop(&mut self, now: Nanos, who: &Who) {
-        let child = &self.children[&who.child];
-        let mate = self.children.values().any(|other| {
-            other.start.service == who.service
-                && other.start.slot == who.slot
-                && other.start.child != who.child
-                && other.active()
-                && other.ready
-        });
-        let fine = self.stopping_at.is_some() || child.failed || !child.ready || who.slot >= self.of(child).number;
-        assert!(fine || mate, "{:?} is told to stop before another one is ready in its slot", who.child);
-        let child = self.child(who.child);
-        child.told_at = child.told_at.or(Some(now));
-    }
-
-    /// At the very end.
-    pub(crate) fn end(&self, exit: Exit) {
-        assert!(self.children.is_empty(), "left behind: {:?}", self.children.keys());
-        assert!(self.asked.is_empty(), "never answered: {:?}", self.asked);
-        let expected = match self.services.iter().any(|service| service.spec.restart == Restart::No) {
-            _ if self.very_first_failure => vec![Exit::System, Exit::Failed],
-            false if self.first_failure => vec![Exit::System, Exit::Done, Exit::Failed],
-            false => vec![Exit::Done, Exit::Failed],
-            true => {
-                let own = self.ended_codes.iter().map(|how| match how {
-                    Ended::Code(0) => Exit::Done,
-                    Ended::Code(code) => Exit::Code(*code),
-                    Ended::Signal(signal) => Exit::Signal(signal.0 as u8),
-                });
-                own.chain([Exit::Done, Exit::Failed, Exit::System]).collect()
-            }
-        };
-        assert!(expected.contains(&exit), "it ends with {exit:?}, not one of {expected:?}");
-        assert!(exit != Exit::Failed || self.interrupts >= 2, "exit 1 without a second interrupt");
+        (child.ready, child.ready_at, child.watchdog_due) = (true, now, watchdog_due);
     }
 }

@@ -4,9 +4,11 @@
 //! With `--features planted` the bugs planted in the supervisor are switched on one by one: each must be caught.
 
 mod checker;
+mod ends;
 mod rng;
 mod script;
 mod seen;
+mod upgrades;
 mod world;
 
 use prebind::run::run;

@@ -3,9 +3,9 @@
 use crate::rng::Rng;
 use prebind::plan::{
     AckMode, Address, Command, Host, ListenEnv, Nanos, Number, Plan, Restart, SECOND, ServiceSpec, Signal, SocketId,
-    SocketKind, SocketOptions, SocketSpec,
+    SocketKind, SocketOptions, SocketSpec, Strategy,
 };
-use prebind::supervise::{AskId, Command as Wish, Ended, Event, Told};
+use prebind::supervise::{AskId, Command as Wish, Ended, Event, Told, Wait};
 
 pub(crate) const MS: Nanos = SECOND / 1000;
 /// From here on workers behave, and until [`END`] the operator lets them.
@@ -20,7 +20,7 @@ pub(crate) fn plan(rng: &mut Rng) -> Plan {
         named: true,
         kind: SocketKind::Stream,
         address: Address::Inet { host: Host::Dual, port: 80 },
-        options: SocketOptions::default(),
+        options: SocketOptions { slots: rng.percent(30), ..SocketOptions::default() },
         origin: Default::default(),
     });
     let count = if rng.percent(80) { 1 } else { 2 };
@@ -41,10 +41,12 @@ fn service(rng: &mut Rng, n: u64) -> ServiceSpec {
         number: Number::Fixed(number),
         sockets: if rng.percent(70) { vec![SocketId(0)] } else { Vec::new() },
         listen_env: ListenEnv::Full,
-        ack: match rng.range(0, 3) {
-            0 => AckMode::Auto,
-            1 => AckMode::After(rng.range(0, 3000) * MS),
-            2 => AckMode::Manual,
+        ack: match rng.range(0, 5) {
+            0 | 1 => AckMode::Auto,
+            4 => AckMode::Accept,
+            5 => AckMode::After(0),
+            2 => AckMode::After(rng.range(0, 3000) * MS),
+            3 => AckMode::Manual,
             _ => AckMode::Notify,
         },
         min_ready_ns: if rng.percent(30) { rng.range(0, 4000) * MS } else { 0 },
@@ -54,6 +56,11 @@ fn service(rng: &mut Rng, n: u64) -> ServiceSpec {
         watchdog_ns: rng.percent(15).then(|| rng.range(2000, 4000) * MS),
         max_unacked: some(rng, unacked),
         max_upgrade_additional: some(rng, additional),
+        strategy: rng.pick(&[Strategy::Rolling, Strategy::Fleet, Strategy::Canary]),
+        bake_ns: rng.range(0, 4000) * MS,
+        upgrade_timeout_ns: rng.range(300, 8000) * MS,
+        upgrade_retries: rng.range(1, 4) as u32,
+        drain_delay_ns: rng.percent(20).then(|| rng.range(0, 2000) * MS),
         restart: if rng.percent(85) { Restart::Always } else { rng.pick(&[Restart::OnFailure, Restart::No]) },
         ..ServiceSpec::default()
     }
@@ -74,6 +81,10 @@ pub(crate) struct Behaviour {
     /// What it leaves behind: `Some(obeys)`.
     pub(crate) leaves: Option<bool>,
     pub(crate) extends: Option<(Nanos, u64)>,
+    /// When it waits on its sockets; `None`: never.
+    pub(crate) accepts_after: Option<Nanos>,
+    /// Whether /proc tells.
+    pub(crate) is_seen: bool,
 }
 
 impl Behaviour {
@@ -88,6 +99,8 @@ impl Behaviour {
             pings_until: Nanos::MAX,
             leaves: None,
             extends: None,
+            accepts_after: Some(rng.range(0, 2500) * MS),
+            is_seen: rng.percent(80),
         }
     }
 
@@ -108,6 +121,9 @@ impl Behaviour {
         }
         if rng.percent(15) {
             one.obeys = rng.percent(50).then(|| rng.range(0, 9000) * MS);
+        }
+        if rng.percent(15) {
+            one.accepts_after = None;
         }
         one.says_stopping = rng.percent(4).then(|| rng.range(0, 9000) * MS);
         one.holds = rng.percent(93);
@@ -165,11 +181,20 @@ fn wish(rng: &mut Rng, services: usize) -> Wish {
         1 | 2 => None,
         _ => Some(format!("s{}", rng.range(0, services as u64 - 1))),
     };
-    match rng.range(0, 13) {
+    match rng.range(0, 23) {
         0 => Wish::Status,
         1 => Wish::Ready,
         2 => Wish::Signal { service, signal: Signal(10) },
         3 if rng.percent(20) => Wish::Stop,
+        14..=18 => Wish::Upgrade {
+            service,
+            strategy: rng.percent(50).then(|| rng.pick(&[Strategy::Rolling, Strategy::Fleet, Strategy::Canary])),
+            timeout_ns: rng.percent(20).then(|| rng.range(200, 9000) * MS),
+            wait: rng.pick(&[Wait::Told, Wait::Told, Wait::Drained, Wait::No]),
+        },
+        19 => Wish::Promote { service },
+        21..=23 => Wish::Reexec,
+        20 => Wish::Rollback { service },
         4..=6 => Wish::Scale { service, number: rng.range(0, 8) as u32 },
         _ => Wish::Restart { service, slot: rng.percent(40).then(|| rng.range(0, 6) as u32) },
     }

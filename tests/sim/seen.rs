@@ -2,6 +2,7 @@
 
 use crate::script::MS;
 use crate::world::LATE;
+use prebind::plan::Strategy;
 use prebind::supervise::{Happening, HowReady};
 
 /// The name of a happening, for the count of what was seen.
@@ -10,11 +11,13 @@ pub(crate) fn word(happening: &Happening) -> &'static str {
         Happening::Started(_) => "started",
         Happening::Ready(_, HowReady::Notified) => "ready, notified",
         Happening::Ready(_, HowReady::Acked) => "ready, acked",
+        Happening::Ready(_, HowReady::Accepts) => "ready, accepts",
         Happening::Ready(_, HowReady::Time) => "ready by time",
         Happening::HoldsNoSocket(_) => "holds no socket",
         Happening::StartTimeout(_) => "start timeout",
         Happening::WatchdogMissed(_) => "watchdog missed",
         Happening::SaidStopping(_) => "said stopping",
+        Happening::Draining(..) => "draining",
         Happening::ToldToStop(..) => "told to stop",
         Happening::Killed(_) => "killed",
         Happening::Exited { unexpected: true, was_ready: true, .. } => "a ready worker ended",
@@ -27,6 +30,15 @@ pub(crate) fn word(happening: &Happening) -> &'static str {
         Happening::RestartBegun(_) => "restart begun",
         Happening::RestartDone(_) => "restart done",
         Happening::RestartHalted(..) => "restart halted",
+        Happening::UpgradeBegun { strategy: Strategy::Rolling, .. } => "rolling upgrade",
+        Happening::UpgradeBegun { strategy: Strategy::Fleet, .. } => "fleet upgrade",
+        Happening::UpgradeBegun { strategy: Strategy::Canary, .. } => "canary upgrade",
+        Happening::Baking(..) => "baking",
+        Happening::UpgradeProgress { .. } => "upgrade progress",
+        Happening::UpgradeDone { .. } => "upgrade done",
+        Happening::UpgradeRolledBack { .. } => "upgrade rolled back",
+        Happening::Replaced => "replaced",
+        Happening::ReplaceFailed(_) => "not replaced",
         Happening::AllReady => "all ready",
         Happening::Stopping => "stopping",
         Happening::Stopped => "stopped",
@@ -34,11 +46,24 @@ pub(crate) fn word(happening: &Happening) -> &'static str {
 }
 
 /// Everything that the histories together must have seen.
-pub(crate) const SITUATIONS: [&str; 29] = [
+pub(crate) const SITUATIONS: [&str; 42] = [
     "started",
     "ready, notified",
     "ready, acked",
     "ready by time",
+    "ready, accepts",
+    "draining",
+    "rolling upgrade",
+    "fleet upgrade",
+    "canary upgrade",
+    "baking",
+    "upgrade progress",
+    "upgrade done",
+    "upgrade rolled back",
+    "steered",
+    "replaced",
+    "not replaced",
+    "slots closed",
     "holds no socket",
     "start timeout",
     "watchdog missed",

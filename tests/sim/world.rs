@@ -7,7 +7,7 @@ use crate::script::{self, Behaviour, CALM, MS};
 use prebind::notify::Note;
 use prebind::plan::{Nanos, Plan, Signal};
 use prebind::run::Kernel;
-use prebind::supervise::{Action, ChildId, Ended, Event, SpawnFailure, Start};
+use prebind::supervise::{Accepting, Action, ChildId, Ended, Event, SpawnFailure, Start, Supervisor};
 use std::collections::BTreeMap;
 
 /// The latest that a tick comes after its deadline.
@@ -43,6 +43,7 @@ enum Thing {
 struct Child {
     start: Start,
     behaviour: Behaviour,
+    born_at: Nanos,
     /// Its main process lives.
     alive: bool,
     /// Others of its group live.
@@ -123,8 +124,9 @@ impl World {
         if let Some(every) = ping_every {
             self.put(at + every, Thing::Ping(id));
         }
-        self.check.spawned(id, behaviour.holds);
-        self.children.insert(id, Child { start, behaviour, alive: true, group: false, ping_every });
+        let accepts_at = behaviour.accepts_after.map(|after| at + after);
+        self.check.spawned(id, behaviour.holds, accepts_at, behaviour.is_seen);
+        self.children.insert(id, Child { start, behaviour, born_at: at, alive: true, group: false, ping_every });
         events.push(Event::Spawned(id));
     }
 
@@ -149,6 +151,19 @@ impl World {
         if group_ends {
             let after = self.rng.range(0, 60) * MS;
             self.put(self.now + after, Thing::GroupEnds(id));
+        }
+    }
+
+    /// What /proc tells of a worker.
+    fn accepting(&mut self, child: ChildId) -> Accepting {
+        let Some(child) = self.children.get(&child).filter(|child| child.behaviour.is_seen) else {
+            return Accepting::Unknown;
+        };
+        let accepts = child.behaviour.accepts_after.is_some_and(|after| child.born_at + after <= self.now);
+        match accepts {
+            false => Accepting::None,
+            true if self.rng.percent(20) => Accepting::Some,
+            true => Accepting::Each,
         }
     }
 
@@ -219,6 +234,22 @@ impl Kernel for World {
         }
     }
 
+    /// The next program thaws what this one froze, and goes on in its place.
+    fn replace(&mut self, supervisor: &mut Supervisor, events: &mut Vec<Event>) {
+        if self.rng.percent(30) {
+            self.note(|| "-> not replaced".into());
+            events.push(Event::ReplaceFailed("no".into()));
+            return;
+        }
+        let state = supervisor.freeze().expect("it can be written");
+        let text = state.to_string();
+        let next = Supervisor::thaw(&self.plan, serde_json::from_str(&text).expect("JSON")).expect("understood");
+        assert_eq!(next.freeze().expect("again").to_string(), text, "what is thawed is what was frozen");
+        *supervisor = next;
+        self.note(|| "-> replaced".into());
+        events.push(Event::Replaced);
+    }
+
     fn apply(&mut self, action: Action, events: &mut Vec<Event>) {
         self.note(|| format!("<- {action:?}"));
         self.check.action(self.now, &action);
@@ -238,7 +269,12 @@ impl Kernel for World {
                 let holds = self.children.get(&child).is_none_or(|child| child.behaviour.holds);
                 events.push(Event::HoldsSockets(child, holds));
             }
-            Action::Answer(..) | Action::Report(_) | Action::Upward(_) => {}
+            Action::LookAccepting(child) => {
+                let seen = self.accepting(child);
+                events.push(Event::Accepting(child, seen));
+            }
+            Action::Answer(..) | Action::Report(_) | Action::Upward(_) | Action::Steer(..) | Action::CloseSlots(..) => {
+            }
         }
     }
 }

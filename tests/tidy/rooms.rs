@@ -14,6 +14,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("plan", &[]),
     ("notify", &[]),
     ("exit", &[]),
+    // How it is linked: no part of the program.
+    ("build", &[]),
     ("demo", &["worker"]),
     ("worker", &[]),
 ];

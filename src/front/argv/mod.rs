@@ -12,7 +12,7 @@ pub use table::table;
 
 use crate::plan::{
     AckMode, Command, Identity, Limit, ListenEnv, LogSpec, Nanos, Number, Origin, Plan, Problem, Resource, Restart,
-    ServiceSpec, Signal, Template, nearest,
+    ServiceSpec, Signal, Strategy, Template, nearest,
 };
 use clap::ArgMatches;
 use std::ffi::{OsStr, OsString};
@@ -43,6 +43,10 @@ pub struct Run {
     pub check: bool,
     /// `--json`.
     pub json: bool,
+    /// `--with-state-fd N`: this program takes another one's place.
+    pub state_fd: Option<i32>,
+    /// `--upgrade-check`: it would.
+    pub upgrade_check: bool,
 }
 
 /// The command line cannot be understood: exit 2.
@@ -73,7 +77,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, Refusal>
     if json && !check {
         return Err(Refusal("--json goes with --check (prebindctl has a --json of its own)".into()));
     }
-    Ok(Asked::Run(Box::new(Run { plan, problems: reader.problems, check, json })))
+    let state_fd = reader.one::<u32>("with-state-fd").and_then(|fd| i32::try_from(fd).ok());
+    let upgrade_check = matches.get_flag("upgrade-check");
+    Ok(Asked::Run(Box::new(Run { plan, problems: reader.problems, check, json, state_fd, upgrade_check })))
 }
 
 /// Reads the matches into a plan and collects what is wrong.
@@ -157,6 +163,11 @@ impl Reader<'_> {
             watchdog_ns: self.one::<Nanos>("watchdog").filter(|span| *span > 0),
             max_unacked: self.one("max-unacked"),
             max_upgrade_additional: self.one("max-upgrade-additional"),
+            strategy: self.strategy().unwrap_or(standard.strategy),
+            bake_ns: self.one::<Nanos>("bake").unwrap_or(standard.bake_ns),
+            upgrade_timeout_ns: self.one::<Nanos>("upgrade-timeout").unwrap_or(standard.upgrade_timeout_ns),
+            upgrade_retries: self.one("upgrade-retries").unwrap_or(standard.upgrade_retries),
+            drain_delay_ns: self.one("drain-delay"),
             restart_given: restart.is_some(),
             restart: match restart.as_deref() {
                 Some("on-failure") => Restart::OnFailure,
@@ -177,6 +188,11 @@ impl Reader<'_> {
             origin: Origin::Argument(self.words.command_at),
             ..standard
         }
+    }
+
+    fn strategy(&self) -> Option<Strategy> {
+        let word = self.one::<String>("strategy")?;
+        Strategy::ALL.iter().find(|(name, _)| *name == word).map(|(_, strategy)| *strategy)
     }
 
     fn command(&mut self) -> Command {

@@ -1,23 +1,18 @@
 //! The clap table: every option once. Help, man page and completions are printed from it.
 
+use crate::plan::Strategy;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, Command};
 
 const SOCKETS: &str = "Sockets";
 const WORKERS: &str = "Workers";
+const UPGRADES: &str = "Upgrades";
 const IDENTITY: &str = "Identity";
 const OTHER: &str = "Other";
 
 /// What later versions will understand; named so that nobody takes it for a slip of the pen.
-pub(super) const RESERVED: [&str; 23] = [
-    "upgrade-timeout",
-    "upgrade-retries",
-    "strategy",
-    "bake",
-    "drain-delay",
+pub(super) const RESERVED: [&str; 16] = [
     "reexec-as",
-    "upgrade-check",
-    "with-state-fd",
     "start",
     "inherit-env",
     "allow-unprotected",
@@ -52,6 +47,7 @@ pub fn table() -> Command {
         .args(sockets())
         .args(workers())
         .args(process())
+        .args(upgrades())
         .args(identity())
         .args(other())
         .arg(
@@ -100,7 +96,7 @@ fn sockets() -> [Arg; 3] {
 fn workers() -> [Arg; 13] {
     [
         value("number", "N|auto", WORKERS, "Copies; auto: one per CPU that prebind may use [default: 1]").short('n').value_parser(super::values::number),
-        value("ack-mode", "MODE", WORKERS, "When a worker is ready: auto (READY=1 or an ack, else after 1 s), SECONDS (not before), manual or notify (only READY=1 or an ack) [default: auto]").short('m').value_parser(super::values::ack_mode),
+        value("ack-mode", "MODE", WORKERS, "When a worker is ready: auto (READY=1, an ack, or it waits on its sockets; else after 1 s), SECONDS (not before), accept (it waits on its sockets), manual or notify (only READY=1 or an ack) [default: auto]").short('m').value_parser(super::values::ack_mode),
         seconds("min-ready", WORKERS, "An old worker is told to stop only after its successor was ready so long [default: 0]"),
         seconds("start-timeout", WORKERS, "Not ready by then in manual or notify mode: stopped, back-off [default: 90]"),
         seconds("seconds", WORKERS, "Base of the back-off: SECONDS x 1.5^deaths, at most 30 s [default: 1]").short('s'),
@@ -113,6 +109,17 @@ fn workers() -> [Arg; 13] {
             .value_parser(PossibleValuesParser::new(["always", "on-failure", "no"])),
         flag("command-socket-as-fd", WORKERS, "Give each worker a connection to the control socket, EINHORN_SOCK_FD").short('g'),
         flag("kill-children-on-exit", WORKERS, "Workers get USR2 when prebind dies").short('k'),
+    ]
+}
+
+fn upgrades() -> [Arg; 5] {
+    [
+        value("strategy", "HOW", UPGRADES, "rolling: a quarter of the workers at a time; fleet: all new ones start at once, the old ones stop when all are ready; canary: one new worker serves on trial first [default: rolling]")
+            .value_parser(PossibleValuesParser::new(Strategy::ALL.map(|(word, _)| word))),
+        seconds("bake", UPGRADES, "How long a canary serves on trial [default: 10]"),
+        seconds("upgrade-timeout", UPGRADES, "A new worker that is not ready by then ends the upgrade, the old ones serve on [default: 60]"),
+        count("upgrade-retries", UPGRADES, "So many failures of new workers end the upgrade [default: 3]"),
+        seconds("drain-delay", UPGRADES, "From the wish to stop prebind, or to run fewer workers, to the stop signal: a load balancer notices meanwhile [default: 0; where a slot of its own goes: 0.1]"),
     ]
 }
 
@@ -158,8 +165,11 @@ fn identity() -> [Arg; 5] {
     ]
 }
 
-fn other() -> [Arg; 8] {
+fn other() -> [Arg; 10] {
     [
+        count("with-state-fd", OTHER, "Go on from the state on this descriptor: for prebind's own replacement")
+            .hide(true),
+        flag("upgrade-check", OTHER, "With --with-state-fd: only say whether the state is understood").hide(true),
         flag("check", OTHER, "Print what would be run, open nothing, and exit"),
         flag("json", OTHER, "With --check: print it as JSON"),
         value("log-format", "FORMAT", OTHER, "How prebind logs on stderr [default: text]")

@@ -31,8 +31,10 @@ pub(super) fn ack_mode(text: &str) -> Result<AckMode, String> {
         "auto" => Ok(AckMode::Auto),
         "manual" => Ok(AckMode::Manual),
         "notify" => Ok(AckMode::Notify),
-        "accept" => Err("accept is not supported by this version".into()),
-        _ => seconds(text).map(AckMode::After).map_err(|_| "not a mode (auto, SECONDS, manual or notify)".into()),
+        "accept" => Ok(AckMode::Accept),
+        _ => {
+            seconds(text).map(AckMode::After).map_err(|_| "not a mode (auto, SECONDS, accept, manual or notify)".into())
+        }
     }
 }
 
@@ -71,7 +73,8 @@ mod tests {
         assert!(number("-1").is_err() && number("abc").is_err() && number("4000000").is_err());
         assert_eq!(ack_mode("0.5"), Ok(AckMode::After(SECOND / 2)));
         assert_eq!(ack_mode("manual"), Ok(AckMode::Manual));
-        assert!(ack_mode("accept").is_err() && ack_mode("soon").is_err());
+        assert_eq!(ack_mode("accept"), Ok(AckMode::Accept));
+        assert!(ack_mode("soon").is_err());
         assert_eq!(octal("022"), Ok(0o22));
         assert!(octal("9").is_err() && octal("77777").is_err());
         assert_eq!(nice("-5"), Ok(-5));

@@ -37,7 +37,12 @@ pub(crate) fn members(group: i32) -> Vec<i32> {
 
 /// Whether it is halted by SIGSTOP, all its threads.
 pub(crate) fn halted(pid: i32) -> bool {
-    stat(pid).is_some_and(|fields| fields[0] == "T")
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let state = |path: std::path::PathBuf| {
+        let text = fs::read_to_string(path.join("stat")).ok()?;
+        text.rsplit_once(") ")?.1.chars().next()
+    };
+    threads.flatten().all(|thread| state(thread.path()) == Some('T'))
 }
 
 /// Descriptor numbers with what they point to, in order.

@@ -4,7 +4,7 @@ use super::{Control, DEADLINE, Lines, Prebind, TempDir, probe, proc};
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -96,7 +96,7 @@ impl Setup {
     /// A copy of prebind that other users may run.
     pub(crate) fn copied(mut self) -> Setup {
         let copy = self.dir.join("prebind");
-        std::fs::copy(&self.binary, &copy).expect("copy prebind");
+        self::copy(&self.binary, Path::new(&copy));
         self.binary = copy.into();
         self
     }
@@ -179,6 +179,13 @@ impl Setup {
         let marker = new_marker();
         run(self.command(&marker), Some(&marker))
     }
+}
+
+/// Copies a program, by another process: a program that we held open for writing while another thread starts something
+/// could not be executed until that has executed its own.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").args([from, to]).status().expect("cp");
+    assert!(status.success(), "cp {} {}", from.display(), to.display());
 }
 
 /// A variable of the environment by which all that a prebind started is found again.

@@ -1,6 +1,9 @@
 """The application that the Python servers run: it says which process answered."""
 
 import os
+import time
+
+time.sleep(float(os.environ.get("SLOW_START_SECONDS", "0")))
 
 
 def app(environ, start_response):
