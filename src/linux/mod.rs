@@ -3,6 +3,7 @@
 
 mod accepting;
 mod children;
+mod link;
 mod log;
 mod proc;
 mod replace;

@@ -1,5 +1,5 @@
-//! Code in memory is given back when only the start needed it. What read the command line would stay mapped otherwise,
-//! for as long as prebind idles. Pages that are used again are mapped again from the page cache, by a minor fault.
+//! Code and constants in memory are given back when only the start needed them. What read the command line would stay
+//! mapped otherwise, for as long as prebind idles. Pages that are used again are mapped again from the page cache, by a minor fault.
 
 #![allow(unsafe_code)]
 
@@ -7,18 +7,13 @@ use nix::libc;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-// The unwinder of the C compiler, linked in: loading it as a library costs a good part of the time to the first worker.
-#[cfg(target_env = "gnu")]
-#[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
-unsafe extern "C" {}
-
-/// Drops the pages of our own executable's code, and the heap's free top.
+/// Drops the pages of our own executable that hold nothing but the file's contents, and the heap's free top.
 pub(super) fn trim() {
-    let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return };
+    let Ok(smaps) = fs::read_to_string("/proc/self/smaps") else { return };
     let Ok(inode) = fs::metadata("/proc/self/exe").map(|meta| meta.ino()) else { return };
-    for (start, length) in maps.lines().filter_map(|line| code(line, inode)) {
-        // SAFETY: the range is a mapping of our executable that cannot be written: what is dropped is read from the
-        // same file again at the next use.
+    for (start, length) in untouched(&smaps, inode) {
+        // SAFETY: the range is a mapping of our executable that cannot be written and of which no page was written:
+        // what is dropped is read from the same file again at the next use.
         unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
     }
     #[cfg(target_env = "gnu")]
@@ -28,13 +23,27 @@ pub(super) fn trim() {
     }
 }
 
-/// The range of a line of /proc/self/maps, if it is code of that file. Data that looks as constant holds relocations
-/// that were written at the start: only what may be executed is the file's own for sure.
-fn code(line: &str, inode: u64) -> Option<(usize, usize)> {
+/// The ranges of that file in /proc/self/smaps that cannot be written, and were not: relocations are written at the start
+/// into data that is constant from then on.
+fn untouched(smaps: &str, inode: u64) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut range = None;
+    for line in smaps.lines() {
+        if let Some(field) = line.strip_prefix("Anonymous:") {
+            found.extend(range.take().filter(|_| field.trim() == "0 kB"));
+        } else if line.as_bytes().first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
+            range = constant(line, inode);
+        }
+    }
+    found
+}
+
+/// The range of a mapping's first line, if it is of that file and cannot be written.
+fn constant(line: &str, inode: u64) -> Option<(usize, usize)> {
     let mut fields = line.split_whitespace();
     let (range, rights) = (fields.next()?, fields.next()?);
     let found: u64 = fields.nth(2)?.parse().ok()?;
-    if rights != "r-xp" || found != inode {
+    if !matches!(rights, "r-xp" | "r--p") || found != inode {
         return None;
     }
     let (start, end) = range.split_once('-')?;
@@ -44,21 +53,32 @@ fn code(line: &str, inode: u64) -> Option<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{code, trim};
+    use super::{trim, untouched};
 
-    #[test]
-    fn only_our_own_code_is_dropped() {
-        let line = "00297000-004e0000 r-xp 00096000 fe:00 57                 /usr/bin/prebind";
-        assert_eq!(code(line, 57), Some((0x297000, 0x249000)));
-        assert_eq!(code(line, 58), None);
-        assert_eq!(code(&line.replace("r-xp", "rw-p"), 57), None);
-        assert_eq!(code(&line.replace("r-xp", "r--p"), 57), None);
-        assert_eq!(code("7ffe-7fff rw-p 0 00:00 0 [stack]", 57), None);
+    fn smaps(rights: &str, anonymous: &str) -> String {
+        format!(
+            "00297000-004e0000 {rights} 00096000 fe:00 57                 /usr/bin/prebind\n\
+             Size:               2340 kB\n\
+             Anonymous:          {anonymous} kB\n\
+             VmFlags: rd ex mr mw me sd\n\
+             7ffe00000000-7fff00000000 r--p 00000000 00:00 0          [vvar]\n\
+             Anonymous:             0 kB\n"
+        )
     }
 
     #[test]
-    fn code_works_on_afterwards() {
+    fn only_what_is_the_files_own_is_dropped() {
+        assert_eq!(untouched(&smaps("r-xp", "0"), 57), [(0x297000, 0x249000)]);
+        assert_eq!(untouched(&smaps("r--p", "0"), 57), [(0x297000, 0x249000)]);
+        assert_eq!(untouched(&smaps("r--p", "4"), 57), []);
+        assert_eq!(untouched(&smaps("rw-p", "0"), 57), []);
+        assert_eq!(untouched(&smaps("r-xp", "0"), 58), []);
+    }
+
+    #[test]
+    fn code_and_constants_work_on_afterwards() {
+        let before = format!("{:?}", std::time::Duration::from_millis(1500));
         trim();
-        assert_eq!(code("", 1), None);
+        assert_eq!(before, format!("{:?}", std::time::Duration::from_millis(1500)));
     }
 }
