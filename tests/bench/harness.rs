@@ -27,7 +27,9 @@ impl Paths {
     pub(crate) fn from_environment() -> Answer<Paths> {
         let named = |name: &str| env::var_os(name).map(PathBuf::from);
         let needed = |name: &str| named(name).ok_or(format!("{name} is not set (start this through tests/bench/run)"));
-        let scratch = env::temp_dir().join(format!("prebind-bench-{}", std::process::id()));
+        // In memory, as /run is: the start makes three files there.
+        let memory = Some(PathBuf::from("/dev/shm")).filter(|path| path.is_dir());
+        let scratch = memory.unwrap_or_else(env::temp_dir).join(format!("prebind-bench-{}", std::process::id()));
         fs::create_dir_all(&scratch).map_err(|e| format!("{}: {e}", scratch.display()))?;
         Ok(Paths {
             release: needed("PREBIND_RELEASE")?,
