@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let exit = match cli::choose(std::env::args_os().collect()) {
         Asked::Answered(exit) => exit,
         Asked::DemoWorker => prebind::demo::main(),
-        Asked::Run(wish) => launch(wish).unwrap_or_else(|exit| exit),
+        Asked::Run(wish) => launch(*wish).unwrap_or_else(|exit| exit),
     };
     exit.into()
 }
@@ -54,18 +54,22 @@ fn launch(wish: Wish) -> Result<Exit, Exit> {
 /// In the place of another program: everything that it held goes on.
 fn resume(wish: Wish, fd: i32) -> Result<Exit, Exit> {
     let failed = |why: String| start::failed("cannot take prebind's place", why);
-    let own = Own::of_this_process();
-    let (plan, mut state, mut supervisor) = start::take_over(wish, fd)?;
+    let start::Taken { plan, change, added, mut state, mut supervisor, refused } = start::take_over(wish, fd)?;
     State::close(fd);
     let log = Log::new(plan.log);
     let early = Early::new(Some(state.keeps_hup())).map_err(|error| failed(error.to_string()))?;
-    let sockets = state.sockets(&plan).map_err(failed)?;
+    let own = state.own();
+    let (sockets, remarks) = state.sockets(&plan, &change, added).map_err(failed)?;
     let (claim, notify) = state.places().map_err(failed)?;
     let base = start::base(&plan, claim.as_ref(), notify.as_ref())?;
-    let base = Base { nofile: state.nofile().or(base.nofile), ..base };
+    let base = Base { nofile: state.nofile().or(base.nofile), drops_done: true, ..base };
     let manager = Upward::from_environment();
+    for remark in remarks {
+        log.say(Level::Warn, "remark", remark);
+    }
     let parts = Parts { plan, sockets, base, control: None, notify, manager, log, claim, own };
-    let (mut linux, events) = Linux::resume(early, parts, state).map_err(|error| failed(error.to_string()))?;
+    let resumed = Linux::resume(early, parts, state, &change, refused);
+    let (mut linux, events) = resumed.map_err(|error| failed(error.to_string()))?;
     let exit = run_from(&mut supervisor, &mut linux, events);
     linux.finish();
     Ok(exit)

@@ -32,6 +32,7 @@ canary\t''"
 complete -c prebind -l bake -d 'How long a canary serves on trial [default: 10]' -r
 complete -c prebind -l upgrade-timeout -d 'A new worker that is not ready by then ends the upgrade, the old ones serve on [default: 60]' -r
 complete -c prebind -l upgrade-retries -d 'So many failures of new workers end the upgrade [default: 3]' -r
+complete -c prebind -l reexec-as -d 'What is run when prebind replaces itself, split as by a shell, with prebind\'s own arguments behind it; it is to end in exec prebind [default: what prebind\'s path gives then]' -r
 complete -c prebind -l drain-delay -d 'From the wish to stop prebind, or to run fewer workers, to the stop signal: a load balancer notices meanwhile [default: 0; where a slot of its own goes: 0.1]' -r
 complete -c prebind -s c -l command-name -d 'Name of this prebind and its service [default: the command\'s base name]' -r
 complete -c prebind -s d -l socket-path -d 'The control socket [default: NAME.sock in /run/prebind, $XDG_RUNTIME_DIR/prebind or a private directory]' -r -F

@@ -48,6 +48,7 @@ _prebind() {
 '--bake=[How long a canary serves on trial \[default\: 10\]]:SECONDS:_default' \
 '--upgrade-timeout=[A new worker that is not ready by then ends the upgrade, the old ones serve on \[default\: 60\]]:SECONDS:_default' \
 '--upgrade-retries=[So many failures of new workers end the upgrade \[default\: 3\]]:N:_default' \
+'--reexec-as=[What is run when prebind replaces itself, split as by a shell, with prebind'\''s own arguments behind it; it is to end in exec prebind \[default\: what prebind'\''s path gives then\]]:CMDLINE:_default' \
 '--drain-delay=[From the wish to stop prebind, or to run fewer workers, to the stop signal\: a load balancer notices meanwhile \[default\: 0; where a slot of its own goes\: 0.1\]]:SECONDS:_default' \
 '-c+[Name of this prebind and its service \[default\: the command'\''s base name\]]:NAME:_default' \
 '--command-name=[Name of this prebind and its service \[default\: the command'\''s base name\]]:NAME:_default' \

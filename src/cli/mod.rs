@@ -24,7 +24,7 @@ pub enum Asked {
     /// This process is a worker of the demonstration.
     DemoWorker,
     /// A plan.
-    Run(start::Wish),
+    Run(Box<start::Wish>),
 }
 
 /// The hidden word that makes this binary the embedded worker.
@@ -45,7 +45,7 @@ pub fn choose(args: Vec<OsString>) -> Asked {
     match argv::parse(args.into_iter().skip(1)) {
         Ok(argv::Asked::Run(run)) => {
             let argv::Run { plan, problems, check, json, state_fd, upgrade_check } = *run;
-            Asked::Run(start::Wish { plan, problems, check, json, state_fd, upgrade_check })
+            Asked::Run(Box::new(start::Wish { plan, problems, check, json, state_fd, upgrade_check }))
         }
         Ok(argv::Asked::Help) => print(&argv::table().render_help().to_string()),
         Ok(argv::Asked::Version) => print(&format!("prebind {}\n", env!("CARGO_PKG_VERSION"))),

@@ -5,8 +5,8 @@ use crate::control::{self, Claim};
 use crate::exit::Exit;
 use crate::linux::State;
 use crate::notify::WorkersSocket;
-use crate::plan::{Command, Facts, Number, Plan, Problem, check};
-use crate::sockets::{Assigned, Inherited, SocketError, Sockets};
+use crate::plan::{Change, Command, Facts, Number, Plan, Problem, check, keep_inherited, succeed};
+use crate::sockets::{Added, Assigned, Inherited, SocketError, Sockets};
 use crate::spawn::{self, Base};
 use crate::supervise::Supervisor;
 use nix::sys::stat::{Mode, umask};
@@ -47,9 +47,7 @@ pub fn settle(wish: Wish) -> Result<(Plan, Assigned), Exit> {
     if nothing_to_run && problems.is_empty() {
         return Err(super::usage_error("no command (prebind [OPTIONS] [--] COMMAND [ARG]..., or -b ADDR alone)"));
     }
-    // Asking for the CPUs means reading the cgroups: only where somebody wants to know.
-    let auto = plan.services.iter().any(|service| service.number == Number::Auto);
-    let facts = Facts { cpus: if auto { cpus() } else { 1 }, pid1: std::process::id() == 1 };
+    let facts = facts(&plan);
     match check(plan, facts) {
         Ok(plan) if problems.is_empty() => {
             if only_check {
@@ -66,22 +64,77 @@ pub fn settle(wish: Wish) -> Result<(Plan, Assigned), Exit> {
     }
 }
 
+/// What goes on in the place of the program before.
+#[derive(Debug)]
+pub struct Taken {
+    /// The plan as it is read now, or, where that is refused, the one that ran.
+    pub plan: Plan,
+    /// What it changed.
+    pub change: Change,
+    /// Sockets that it added.
+    pub added: Added,
+    /// Everything else.
+    pub state: State,
+    /// Its decisions go on.
+    pub supervisor: Supervisor,
+    /// Why the plan that is read now is not the one that runs.
+    pub refused: Option<String>,
+}
+
 /// Takes another program's place: its state, and the plan as it is read now. With `--upgrade-check` only says whether it
 /// could.
-pub fn take_over(wish: Wish, fd: i32) -> Result<(Plan, State, Supervisor), Exit> {
+pub fn take_over(wish: Wish, fd: i32) -> Result<Taken, Exit> {
     let refused = |why: String| failed("cannot take prebind's place", why);
-    let Wish { mut plan, problems, upgrade_check, .. } = wish;
+    let only_check = wish.upgrade_check;
     let state = State::read(fd).map_err(refused)?;
-    state.fit(&mut plan).map_err(refused)?;
-    let auto = plan.services.iter().any(|service| service.number == Number::Auto);
-    let facts = Facts { cpus: if auto { cpus() } else { 1 }, pid1: std::process::id() == 1 };
-    let plan = match check(plan, facts) {
-        Ok(plan) if problems.is_empty() => plan,
-        Ok(_) => return Err(super::refuse_plan(&problems, false)),
-        Err(more) => return Err(super::refuse_plan(&[problems, more].concat(), false)),
+    let mut supervisor = state.supervisor().map_err(refused)?;
+    let next = next_plan(wish, &state, &supervisor);
+    let (plan, change, added, why) = match next {
+        Ok((_, _, added)) if only_check => {
+            added.undo();
+            return Err(Exit::Done);
+        }
+        Err(why) if only_check => {
+            why.iter().for_each(|line| super::say_error(line));
+            return Err(Exit::Plan);
+        }
+        Ok((plan, change, added)) => (plan, change, added, None),
+        // It was fine a moment ago. Everything goes on as it was.
+        Err(why) => {
+            let plan = state.plan().clone();
+            (plan.clone(), Change::none(&plan), Added::default(), Some(why.join("; ")))
+        }
     };
-    let supervisor = state.supervisor(&plan).map_err(refused)?;
-    if upgrade_check { Err(Exit::Done) } else { Ok((plan, state, supervisor)) }
+    supervisor.go_on(state.plan(), &plan, &change);
+    Ok(Taken { plan, change, added, state, supervisor, refused: why })
+}
+
+/// The plan as it is read now, what it changes, and the sockets that it adds; or every problem.
+fn next_plan(wish: Wish, state: &State, supervisor: &Supervisor) -> Result<(Plan, Change, Added), Vec<String>> {
+    let lines = |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect::<Vec<String>>();
+    let Wish { mut plan, mut problems, .. } = wish;
+    keep_inherited(state.plan(), &mut plan);
+    let facts = facts(&plan);
+    let checked = check(plan, facts);
+    let plan = match checked {
+        Ok(plan) if problems.is_empty() => plan,
+        Ok(_) => return Err(lines(problems)),
+        Err(more) => {
+            problems.extend(more);
+            return Err(lines(problems));
+        }
+    };
+    let has_workers = |id| supervisor.has_workers(id);
+    let (plan, change) = succeed(state.plan(), plan, &has_workers).map_err(lines)?;
+    let added = state.open_added(&plan, &change);
+    let added = added.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<String>>())?;
+    Ok((plan, change, added))
+}
+
+/// What `check` has to know. Asking for the CPUs means reading the cgroups: only where somebody wants to know.
+fn facts(plan: &Plan) -> Facts {
+    let auto = plan.services.iter().any(|service| service.number == Number::Auto);
+    Facts { cpus: if auto { cpus() } else { 1 }, pid1: std::process::id() == 1 }
 }
 
 /// The CPUs that this process may use.

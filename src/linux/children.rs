@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::plan::{ServiceId, Signal};
+use crate::plan::{Change, ServiceId, Signal};
 use crate::supervise::{ChildId, Ended};
 use nix::errno::Errno;
 use nix::libc;
@@ -76,8 +76,9 @@ impl Children {
     }
 
     /// In the next program: they are its children, too.
-    pub(super) fn thaw(&mut self, frozen: FrozenChild, claim: &mut dyn FnMut(i32) -> OwnedFd) {
+    pub(super) fn thaw(&mut self, frozen: FrozenChild, change: &Change, claim: &mut dyn FnMut(i32) -> OwnedFd) {
         let FrozenChild { child, pid, service, slot, pidfd, reaped } = frozen;
+        let service = change.services.get(usize::from(service.0)).copied().flatten().unwrap_or(service);
         let group = reaped.then(|| pidfd.map_or(Group::Number, |fd| Group::Pidfd(claim(fd))));
         if !reaped {
             self.by_pid.insert(pid, child);

@@ -231,6 +231,13 @@ impl Linux {
         }
     }
 
+    /// They are the last ones in the plan.
+    fn close_retired(&mut self) {
+        self.plan.services.retain(|service| !service.retired);
+        self.plan.sockets.retain(|spec| !spec.retired);
+        self.sockets.close_from(SocketId(self.plan.sockets.len() as u16));
+    }
+
     fn answer(&mut self, ask: AskId, answer: &Answer) {
         let lines = if matches!(answer, Answer::Status(_)) { self.socket_lines() } else { Vec::new() };
         let facts = Facts {
@@ -259,7 +266,7 @@ impl Linux {
                 queue: self.sockets.queue(id),
             }
         };
-        (0..self.plan.sockets.len()).map(line).collect()
+        (0..self.plan.sockets.len()).filter(|n| !self.plan.sockets[*n].retired).map(line).collect()
     }
 
     /// Log and subscribers.
@@ -369,6 +376,7 @@ impl Kernel for Linux {
                 self.steer(service, |sockets, id| sockets.close_slots(id, number));
                 self.steer(service, |sockets, id| sockets.steer(id, &wanted));
             }
+            Action::CloseRetired => self.close_retired(),
             Action::Answer(ask, answer) => self.answer(ask, &answer),
             Action::Report(happening) => self.report(&happening),
             Action::Upward(what) => self.tell_manager(what),

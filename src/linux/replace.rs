@@ -4,19 +4,20 @@
 #![allow(unsafe_code)]
 
 use super::children::FrozenChild;
+use super::terminal::Terminal;
 use super::{Linux, Parts, trim};
 use crate::control::Claim;
 use crate::control::place::FrozenClaim;
 use crate::control::server::{FrozenServer, Server};
 use crate::notify::socket::{FrozenWorkersSocket, WorkersSocket};
-use crate::plan::{Nanos, Plan};
-use crate::sockets::{FrozenSockets, Sockets};
+use crate::plan::{Change, Nanos, Plan};
+use crate::sockets::{Added, FrozenSockets, SocketError, Sockets};
 use crate::supervise::{Event, Supervisor, Told};
 use nix::fcntl::{FcntlArg, FdFlag, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::SigSet;
-use nix::unistd::execv;
+use nix::unistd::execve;
 use serde::{Deserialize, Serialize};
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -29,7 +30,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The shape of [`State`]. Another one is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// How long the next program may take to say whether it understands the state.
 const CHECK_LIMIT: Duration = Duration::from_secs(5);
 /// The options that the next program is started with, before those of the first start.
@@ -37,7 +38,7 @@ const STATE_OPTION: &str = "--with-state-fd";
 const CHECK_OPTION: &str = "--upgrade-check";
 
 /// How prebind was started: what is started in its place.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Own {
     path: PathBuf,
     /// The first is the program's name.
@@ -47,24 +48,26 @@ pub struct Own {
 impl Own {
     /// By the path that was given, or found in PATH: a package upgrade puts the next program there.
     pub fn of_this_process() -> Own {
-        let mut args: Vec<OsString> = std::env::args_os().collect();
-        if args.get(1).is_some_and(|word| word == STATE_OPTION) && args.len() > 2 {
-            args.drain(1..3);
-        }
+        let args: Vec<OsString> = std::env::args_os().collect();
         let name = args.first().map(PathBuf::from).unwrap_or_default();
         let given = || std::path::absolute(&name).ok().filter(|_| name.components().count() > 1);
-        let in_path = || {
-            let path = std::env::var_os("PATH")?;
-            std::env::split_paths(&path).map(|folder| folder.join(&name)).find(|path| path.is_file())
-        };
-        let path = given().or_else(in_path).or_else(|| std::env::current_exe().ok()).unwrap_or(name);
+        let path = given().or_else(|| in_path(&name)).or_else(|| std::env::current_exe().ok()).unwrap_or(name);
         Own { path, args }
     }
 
-    fn words(&self, before: &[&str]) -> Vec<OsString> {
+    /// The words of the next program: its own, or those of `--reexec-as`, then `before`, then what prebind itself was
+    /// started with.
+    fn words(&self, reexec_as: &[String], before: &[&str]) -> Vec<OsString> {
+        let name = self.args.first().cloned().unwrap_or_else(|| "prebind".into());
+        let first = if reexec_as.is_empty() { vec![name] } else { reexec_as.iter().map(OsString::from).collect() };
         let rest = self.args.iter().skip(1).cloned();
-        before.iter().map(OsString::from).chain(rest).collect()
+        first.into_iter().chain(before.iter().map(OsString::from)).chain(rest).collect()
     }
+}
+
+fn in_path(name: &Path) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 /// Everything that the next program takes over.
@@ -72,6 +75,8 @@ impl Own {
 pub struct State {
     format: u32,
     version: String,
+    own: Own,
+    plan: Plan,
     supervisor: serde_json::Value,
     sockets: FrozenSockets,
     claim: Option<FrozenClaim>,
@@ -81,6 +86,7 @@ pub struct State {
     /// Signals that were heard and not handled.
     told: Vec<Told>,
     keeps_hup: bool,
+    has_terminal: bool,
     nofile: Option<(u64, u64)>,
     started_at: Nanos,
 }
@@ -105,14 +111,24 @@ impl State {
             .map_err(|error| format!("the state of prebind {version} is not understood: {error}"))
     }
 
-    /// Puts what came with LISTEN_FDS into the plan, and compares the rest.
-    pub fn fit(&self, plan: &mut Plan) -> Result<(), String> {
-        self.sockets.fit(plan)
+    /// How the first program was started.
+    pub fn own(&self) -> Own {
+        self.own.clone()
     }
 
-    /// The supervisor goes on in the plan as it is read now.
-    pub fn supervisor(&self, plan: &Plan) -> Result<Supervisor, String> {
-        Supervisor::thaw(plan, self.supervisor.clone())
+    /// The plan that runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The supervisor, in the plan that runs.
+    pub fn supervisor(&self) -> Result<Supervisor, String> {
+        Supervisor::thaw(self.supervisor.clone())
+    }
+
+    /// Opens the sockets that the next plan has beside those that are open.
+    pub fn open_added(&self, next: &Plan, change: &Change) -> Result<Added, Vec<SocketError>> {
+        Sockets::open_added(next, change, &self.sockets)
     }
 
     /// Closes the descriptor that it was read from.
@@ -131,9 +147,9 @@ impl State {
     }
 
     /// Takes the sockets over. To be called once, in the process that the state is for.
-    pub fn sockets(&mut self, plan: &Plan) -> Result<Sockets, String> {
+    pub fn sockets(&mut self, next: &Plan, change: &Change, added: Added) -> Result<(Sockets, Vec<String>), String> {
         let frozen = std::mem::take(&mut self.sockets);
-        Sockets::thaw(plan, frozen, &mut claim)
+        Sockets::thaw((&self.plan, next), change, frozen, added, &mut claim)
     }
 
     /// Takes control socket's claim, and the workers' notify socket.
@@ -155,18 +171,26 @@ fn claim(number: RawFd) -> OwnedFd {
 
 impl Linux {
     /// In the next program: what was taken over goes on. The events are to be handled first.
-    pub fn resume(early: super::Early, parts: Parts, mut state: State) -> std::io::Result<(Linux, Vec<Event>)> {
+    /// `refused`: why the plan that is read now is not the one that runs.
+    pub fn resume(
+        early: super::Early,
+        parts: Parts,
+        mut state: State,
+        change: &Change,
+        refused: Option<String>,
+    ) -> std::io::Result<(Linux, Vec<Event>)> {
         let mut linux = Linux::new(early, parts)?;
+        linux.terminal = state.has_terminal.then(Terminal::taken_over);
         if let Some(server) = state.server.take() {
             let _inside = linux.runtime.enter();
             linux.sources.control = Some(Server::thaw(server, &mut claim)?);
         }
         for child in state.children {
-            linux.children.thaw(child, &mut claim);
+            linux.children.thaw(child, change, &mut claim);
         }
         linux.started_at = state.started_at;
         let mut events: Vec<Event> = state.told.into_iter().map(Event::Told).collect();
-        events.push(Event::Replaced);
+        events.push(refused.map_or(Event::Replaced, Event::ReplaceFailed));
         // Whoever ended meanwhile is met by nobody's SIGCHLD.
         linux.reap(&mut events);
         trim::trim();
@@ -175,10 +199,6 @@ impl Linux {
 
     /// Replaces this program. Returns only where that failed.
     pub(super) fn replace_program(&mut self, supervisor: &Supervisor, events: &mut Vec<Event>) {
-        if self.terminal.is_some() {
-            events.push(Event::ReplaceFailed("its worker has the terminal".into()));
-            return;
-        }
         self.barriers.get_mut().clear();
         // From here until the next program's handlers stand every signal waits.
         let blocked = SigSet::all().thread_set_mask();
@@ -201,14 +221,17 @@ impl Linux {
         let state = State {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
+            own: self.own.clone(),
+            plan: self.plan.clone(),
             supervisor: supervisor.freeze()?,
-            sockets: self.sockets.freeze(&self.plan, &mut fds),
+            sockets: self.sockets.freeze(&mut fds),
             claim: self.claim.as_ref().map(|claim| claim.freeze(&mut fds)),
             server: self.sources.control.as_ref().map(|server| server.freeze(&mut fds)),
             notify,
             children: self.children.freeze(&mut fds),
             told,
             keeps_hup: self.sources.keeps_hup(),
+            has_terminal: self.terminal.is_some(),
             nofile: self.base.nofile,
             started_at: self.started_at,
         };
@@ -222,27 +245,48 @@ impl Linux {
             Err(why) => return why,
         };
         let number = memory.as_raw_fd().to_string();
-        if let Err(why) = self.dry_run(&number) {
-            return why;
-        }
-        let shown = self.own.path.display();
+        // The next program tries whether new sockets can stand beside the old ones.
         set_close_on_exec(fds, false);
-        let text = |word: &[u8]| CString::new(word).unwrap_or_default();
-        let name = self.own.args.first().map_or(&b"prebind"[..], |name| name.as_bytes());
-        let words = self.own.words(&[STATE_OPTION, &number]);
-        let args: Vec<CString> =
-            std::iter::once(text(name)).chain(words.iter().map(|word| text(word.as_bytes()))).collect();
-        let Err(errno) = execv(&text(self.own.path.as_os_str().as_bytes()), &args);
+        let checked = self.dry_run(&number);
+        let why = checked.and_then(|()| self.exec(&number)).err().unwrap_or_default();
         set_close_on_exec(fds, true);
-        format!("cannot execute {shown}: {}", errno.desc().to_lowercase())
+        why
     }
 
-    /// Asks the next program whether it understands the state.
+    fn exec(&self, number: &str) -> Result<(), String> {
+        let text = |word: &[u8]| CString::new(word).unwrap_or_default();
+        let words = self.own.words(&self.plan.reexec_as, &[STATE_OPTION, number]);
+        let args: Vec<CString> = words.iter().map(|word| text(word.as_bytes())).collect();
+        let path = self.next_program();
+        let environment: Vec<CString> = self
+            .next_environment()
+            .map(|(key, value)| text(&[key.as_bytes(), b"=", value.as_bytes()].concat()))
+            .collect();
+        let Err(errno) = execve(&text(path.as_os_str().as_bytes()), &args, &environment);
+        Err(format!("cannot execute {}: {}", path.display(), errno.desc().to_lowercase()))
+    }
+
+    /// What is executed: the first word of `--reexec-as`, found in PATH, or prebind's own path.
+    fn next_program(&self) -> PathBuf {
+        let Some(word) = self.plan.reexec_as.first() else { return self.own.path.clone() };
+        if word.contains('/') { word.into() } else { in_path(word.as_ref()).unwrap_or_else(|| word.into()) }
+    }
+
+    /// The environment that prebind was started with, less what `--drop-env-var` names.
+    fn next_environment(&self) -> impl Iterator<Item = (OsString, OsString)> {
+        let dropped = |key: &OsString| {
+            self.plan.services.iter().flat_map(|service| &service.drop_env).any(|name| key.as_os_str() == name.as_str())
+        };
+        std::env::vars_os().filter(move |(key, _)| !dropped(key))
+    }
+
+    /// Asks the next program whether it understands the state and the plan as it is read now.
     fn dry_run(&self, number: &str) -> Result<(), String> {
-        let path: &Path = &self.own.path;
+        let path = self.next_program();
         let shown = path.display();
-        let mut command = Command::new(path);
-        command.args(self.own.words(&[STATE_OPTION, number, CHECK_OPTION]));
+        let mut command = Command::new(&path);
+        command.args(&self.own.words(&self.plan.reexec_as, &[STATE_OPTION, number, CHECK_OPTION])[1..]);
+        command.env_clear().envs(self.next_environment());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => format!("cannot execute {shown}: no such file"),
@@ -258,8 +302,8 @@ impl Linux {
         if status.success() {
             return Ok(());
         }
-        let reason = said.lines().last().unwrap_or_default().trim_start_matches("prebind: ");
-        Err(format!("{shown} refuses the state ({status}): {reason}"))
+        let reasons: Vec<&str> = said.lines().map(|line| line.trim_start_matches("prebind: ")).collect();
+        Err(format!("{shown} refuses ({status}): {}", reasons.join("; ")))
     }
 }
 

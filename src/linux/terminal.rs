@@ -15,6 +15,11 @@ impl Terminal {
         ours.then_some(Terminal(()))
     }
 
+    /// The program before this one had it.
+    pub(super) fn taken_over() -> Terminal {
+        Terminal(())
+    }
+
     /// Whether the process group `pgid` is in the foreground.
     pub(super) fn has(&self, pgid: i32) -> bool {
         tcgetpgrp(stdin()).is_ok_and(|group| group.as_raw() == pgid)

@@ -25,6 +25,7 @@ fn socket(name: &str, address: &str, at: usize) -> SocketSpec {
         address,
         options: SocketOptions::default(),
         origin: Origin::Argument(at),
+        retired: false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything that was asked for, as plain data: what every front door produces and every later room reads.
 //! Receives nothing but values; hands on a checked [`Plan`]. It reads no clock, no environment, no file.
 
+mod change;
 mod check;
 mod origin;
 mod remarks;
@@ -10,6 +11,7 @@ mod socket;
 mod socket_check;
 mod template;
 
+pub use change::{Change, keep_inherited, succeed};
 pub use check::{Facts, check};
 pub use origin::{Origin, Problem, nearest};
 pub use remarks::remarks;
@@ -36,7 +38,8 @@ pub struct SocketId(pub u16);
 pub struct ServiceId(pub u16);
 
 /// What was asked for.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Plan {
     /// The sockets, in the order that workers get them.
     pub sockets: Vec<SocketSpec>,
@@ -46,10 +49,13 @@ pub struct Plan {
     pub identity: Identity,
     /// How it logs.
     pub log: LogSpec,
+    /// `--reexec-as`: the words that are run when prebind replaces itself, before its own arguments; empty: its own path.
+    pub reexec_as: Vec<String>,
 }
 
 /// `-c -d -e -f --no-control`: how a running prebind is found.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Identity {
     /// `-c`: the name; `None`: the command's base name. Names the default control socket.
     pub name: Option<String>,
@@ -64,7 +70,8 @@ pub struct Identity {
 }
 
 /// `--log-format -q -v`.
-#[derive(Clone, Copy, Debug, PartialEq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LogSpec {
     /// One JSON object per line, not text.
     pub json: bool,

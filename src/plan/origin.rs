@@ -1,9 +1,10 @@
 //! Where a thing came from, and what is wrong with it: the two halves of every message about a plan.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Where something was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Origin {
     /// Made by prebind itself, a default.
     #[default]

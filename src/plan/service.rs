@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// One command to run in N copies.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ServiceSpec {
     /// Its name: `-c`, else the command's base name.
     pub name: String,
@@ -78,10 +79,12 @@ pub struct ServiceSpec {
     pub die_with_parent: bool,
     /// Where it was asked for.
     pub origin: Origin,
+    /// Nobody asks for it any more: kept until its last worker is gone.
+    pub retired: bool,
 }
 
 /// What a service runs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// The program and its arguments.
     Program(Vec<Template>),
@@ -90,7 +93,7 @@ pub enum Command {
 }
 
 /// `-n N|auto`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Number {
     /// So many.
     Fixed(u32),
@@ -109,7 +112,7 @@ impl Number {
 }
 
 /// `--listen-env`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListenEnv {
     /// `NoPid` where the command or --env names a socket, else `Full`.
     Auto,
@@ -176,7 +179,7 @@ pub enum Restart {
 }
 
 /// `--limit NAME=SOFT[:HARD]`; `None`: infinity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
     /// Which.
     pub resource: Resource,
@@ -187,7 +190,7 @@ pub struct Limit {
 }
 
 /// The resources of getrlimit(2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Resource {
     As,
@@ -273,6 +276,7 @@ impl Default for ServiceSpec {
             control_fd: false,
             die_with_parent: false,
             origin: Origin::Default,
+            retired: false,
         }
     }
 }

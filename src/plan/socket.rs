@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// `-b [NAME=]ADDR[,OPT]...`, one socket.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SocketSpec {
     /// `[A-Za-z0-9_.-]+`; unnamed: its position, "0", "1".
     pub name: String,
@@ -21,6 +21,8 @@ pub struct SocketSpec {
     pub options: SocketOptions,
     /// Where it was asked for.
     pub origin: Origin,
+    /// Nobody asks for it any more: held until the workers that have it are gone.
+    pub retired: bool,
 }
 
 /// The kind of a socket. With [`Address::Fd`] it is what the descriptor turns out to be.
@@ -38,7 +40,7 @@ pub enum SocketKind {
 }
 
 /// Where a socket is bound.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Address {
     /// TCP or UDP.
     Inet {
@@ -63,7 +65,7 @@ pub enum Address {
 }
 
 /// The host part of an inet address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Host {
     /// `*`: IPv6 and IPv4 in one socket.
     Dual,
@@ -76,7 +78,8 @@ pub enum Host {
 }
 
 /// `,OPT` of `-b`, and the settings of `[Socket]`. Absent means what the kernel does by itself.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SocketOptions {
     /// `r`, `so_reuseaddr`. Listening inet sockets get SO_REUSEADDR anyway, as systemd does; datagram ones only if asked.
     pub reuse_address: bool,
@@ -145,7 +148,7 @@ pub struct SocketOptions {
 }
 
 /// Which clock a datagram is stamped with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Timestamp {
     /// SO_TIMESTAMP.
     Microseconds,

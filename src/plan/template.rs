@@ -2,15 +2,16 @@
 //! names, spawn/ fills it in.
 
 use super::SocketId;
+use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// Literal text and placeholders, in order.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct Template(pub Vec<Piece>);
 
 /// A part of a word.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Piece {
     /// As it is.
     Text(OsString),
@@ -29,7 +30,7 @@ pub enum Piece {
 }
 
 /// Which socket a placeholder means.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SocketRef {
     /// By name, before `check`.
     Named(String),

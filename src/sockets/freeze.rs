@@ -1,12 +1,12 @@
 //! The open sockets as data, for the program that replaces this one in the same process: descriptors keep their numbers.
 
 use super::facts::{self, Bound};
-use super::keeper::Keeper;
+use super::keeper::{Keeper, OwnNode};
 use super::slots::Slots;
-use super::{Inherited, Open, Sockets};
-use crate::plan::{Origin, Plan, SocketKind, SocketSpec};
+use super::{Made, Open, SocketError, Sockets, adopt, bind, open_one, sys};
+use crate::plan::{Address, Change, Plan, SocketId, SocketSpec};
 use serde::{Deserialize, Serialize};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 /// What goes from one program to the next.
@@ -21,68 +21,143 @@ pub(super) type FrozenNode = (PathBuf, (u64, u64), Option<PathBuf>);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct FrozenSocket {
-    name: String,
-    named: bool,
-    /// It came with LISTEN_FDS, and no `-b` asked for it.
-    from_environment: bool,
     inherited: bool,
-    kind: SocketKind,
     fd: i32,
     path: Option<PathBuf>,
     /// Of slot 1 and on, and which slots are wanted.
     slots: Option<(Vec<i32>, Vec<bool>)>,
 }
 
+/// Sockets that the new plan has and the old one had not, open. Dropping them closes them again.
+#[derive(Debug, Default)]
+pub struct Added {
+    open: Vec<(SocketId, Open)>,
+    nodes: Vec<OwnNode>,
+    directories: Vec<PathBuf>,
+    /// What the kernel did otherwise than asked.
+    pub remarks: Vec<String>,
+}
+
 impl Sockets {
     /// As data. The descriptors' numbers are put into `fds`: they must be open in the next program.
-    pub fn freeze(&self, plan: &Plan, fds: &mut Vec<i32>) -> FrozenSockets {
-        let freeze = |(spec, open): (&SocketSpec, &Open)| {
+    pub fn freeze(&self, fds: &mut Vec<i32>) -> FrozenSockets {
+        let freeze = |open: &Open| {
             fds.extend(open.members().map(|fd| fd.as_raw_fd()));
             FrozenSocket {
-                name: spec.name.clone(),
-                named: spec.named,
-                from_environment: matches!(spec.origin, Origin::Environment(_)),
                 inherited: open.facts.inherited,
-                kind: spec.kind,
                 fd: open.fd.as_raw_fd(),
                 path: open.facts.path.clone(),
                 slots: open.slots.as_ref().map(Slots::freeze),
             }
         };
-        FrozenSockets { open: plan.sockets.iter().zip(&self.open).map(freeze).collect(), nodes: self.keeper.freeze() }
+        FrozenSockets { open: self.open.iter().map(freeze).collect(), nodes: self.keeper.freeze() }
     }
 
-    /// In the next program. `claim` takes a descriptor over by its number.
-    pub fn thaw(plan: &Plan, frozen: FrozenSockets, claim: &mut dyn FnMut(i32) -> OwnedFd) -> Result<Sockets, String> {
-        let mut open = Vec::new();
-        for (spec, one) in plan.sockets.iter().zip(frozen.open) {
-            let fd = claim(one.fd);
-            let mut found = facts::describe(fd.as_fd()).map_err(|error| format!("{}: {error}", one.name))?;
-            match (&mut found.bound, one.path) {
-                (Bound::Path(path), Some(known)) => *path = known,
-                (Bound::Fifo(path), Some(known)) => *path = Some(known),
-                _ => {}
+    /// Opens what the new plan has beside the old one's sockets, all or none. The old ones are open in this process by
+    /// the numbers that `frozen` tells, and are not taken over yet.
+    pub fn open_added(plan: &Plan, change: &Change, frozen: &FrozenSockets) -> Result<Added, Vec<SocketError>> {
+        let (mut made, mut open, mut errors) = (Made::default(), Vec::new(), Vec::new());
+        let mut asked = plan.clone();
+        for (id, spec) in (0..).map(SocketId).zip(&plan.sockets).filter(|(id, _)| !change.sockets.contains(id)) {
+            // The kernel lets both stand when both have SO_REUSEPORT at the moment when the new one is bound and
+            // listens. Neither keeps it, so that no stranger joins in.
+            let beside = beside(plan, change, frozen, spec);
+            asked.sockets[usize::from(id.0)].options.reuse_port |= !beside.is_empty();
+            beside.iter().for_each(|number| sys::set_reuseport(*number, true));
+            match open_one(&asked, id, None, &mut made) {
+                Ok(one) if !beside.is_empty() && !spec.options.reuse_port => {
+                    sys::set_reuseport(one.fd.as_raw_fd(), false);
+                    open.push((id, one));
+                }
+                Ok(one) => open.push((id, one)),
+                Err(error) => errors.push(error.at(&spec.origin)),
             }
-            let rest = one.slots.map(|(rest, wanted)| (rest.into_iter().map(&mut *claim).collect(), wanted));
-            let slots = rest.map(|(rest, wanted)| Slots::thaw(spec, &found.bound, plan.sockets.len(), rest, wanted));
-            let slots = slots.transpose().map_err(|error| error.to_string())?;
-            open.push(Open { fd, facts: found.facts(&one.name, one.inherited), slots });
+            beside.iter().for_each(|number| sys::set_reuseport(*number, false));
         }
-        Ok(Sockets { open, keeper: Keeper::thaw(frozen.nodes) })
+        let Made { nodes, directories, remarks } = made;
+        let added = Added { open, nodes, directories, remarks };
+        if errors.is_empty() {
+            return Ok(added);
+        }
+        added.undo();
+        Err(errors)
+    }
+
+    /// In the next program. `claim` takes a descriptor over by its number. Options of the plan that an open socket
+    /// cannot get any more are put into the remarks.
+    pub fn thaw(
+        (old, plan): (&Plan, &Plan),
+        change: &Change,
+        frozen: FrozenSockets,
+        mut added: Added,
+        claim: &mut dyn FnMut(i32) -> OwnedFd,
+    ) -> Result<(Sockets, Vec<String>), String> {
+        let mut remarks = std::mem::take(&mut added.remarks);
+        let mut open = std::mem::take(&mut added.open);
+        for ((before, one), id) in old.sockets.iter().zip(frozen.open).zip(&change.sockets) {
+            let spec = plan.socket(*id);
+            open.push((*id, go_on(spec, plan.sockets.len(), one, claim)?));
+            let Some((_, Open { fd, .. })) = open.last() else { continue };
+            if spec.options != before.options {
+                adopt::adopt(spec, fd, &mut remarks).map_err(|error| error.to_string())?;
+            }
+        }
+        open.sort_by_key(|(id, _)| *id);
+        let open = open.into_iter().map(|(_, one)| one).collect();
+        let keeper = Keeper::thaw(frozen.nodes, std::mem::take(&mut added.nodes), &mut remarks);
+        Ok((Sockets { open, keeper }, remarks))
+    }
+
+    /// Closes the sockets from that one on, and removes the paths that are still ours.
+    pub fn close_from(&mut self, first: SocketId) {
+        for one in self.open.drain(usize::from(first.0).min(self.open.len())..) {
+            if let Some(path) = &one.facts.path {
+                self.keeper.let_go(path);
+            }
+        }
     }
 }
 
-impl FrozenSockets {
-    /// The plan as it is read now has the same sockets; those that came with LISTEN_FDS are put into it.
-    pub fn fit(&self, plan: &mut Plan) -> Result<(), String> {
-        if plan.sockets.is_empty() && self.open.iter().all(|one| one.from_environment) {
-            for one in &self.open {
-                plan.sockets.push(Inherited::spec(one.named.then(|| one.name.clone()), &one.name, one.kind, one.fd));
-            }
-        }
-        let names = |names: Vec<&str>| names.join(", ");
-        let found = names(self.open.iter().map(|one| one.name.as_str()).collect());
-        let planned = names(plan.sockets.iter().map(|spec| spec.name.as_str()).collect());
-        if found == planned { Ok(()) } else { Err(format!("the sockets are {planned}, not {found}")) }
+/// One socket of the program before.
+fn go_on(
+    spec: &SocketSpec,
+    sockets: usize,
+    one: FrozenSocket,
+    claim: &mut dyn FnMut(i32) -> OwnedFd,
+) -> Result<Open, String> {
+    let mut take = |number| bind::lift(claim(number), sockets).map_err(|error| error.to_string());
+    let fd = take(one.fd)?;
+    let mut found = facts::describe(fd.as_fd()).map_err(|error| format!("{}: {error}", spec.name))?;
+    match (&mut found.bound, one.path) {
+        (Bound::Path(path), Some(known)) => *path = known,
+        (Bound::Fifo(path), Some(known)) => *path = Some(known),
+        _ => {}
     }
+    let slots = one.slots.map(|(rest, wanted)| {
+        let rest = rest.into_iter().map(take).collect::<Result<Vec<OwnedFd>, String>>()?;
+        Slots::thaw(spec, &found.bound, sockets, rest, wanted).map_err(|error| error.to_string())
+    });
+    Ok(Open { fd, facts: found.facts(&spec.name, one.inherited), slots: slots.transpose()? })
+}
+
+impl Added {
+    /// As if they had never been opened.
+    pub fn undo(self) {
+        let Added { open, nodes, directories, .. } = self;
+        drop((open, nodes));
+        for directory in directories.iter().rev() {
+            let _ = std::fs::remove_dir(directory);
+        }
+    }
+}
+
+/// The old sockets whose address may overlap with the new one's (127.0.0.1:P and 0.0.0.0:P).
+fn beside(plan: &Plan, change: &Change, frozen: &FrozenSockets, new: &SocketSpec) -> Vec<RawFd> {
+    let Address::Inet { port, .. } = new.address else { return Vec::new() };
+    let overlaps = |(one, id): &(&FrozenSocket, &SocketId)| {
+        let spec = plan.socket(**id);
+        let same = matches!(spec.address, Address::Inet { port: other, .. } if other == port) && port != 0;
+        same && spec.kind == new.kind && spec.retired && one.slots.is_none() && !spec.options.reuse_port
+    };
+    frozen.open.iter().zip(&change.sockets).filter(overlaps).map(|(one, _)| one.fd).collect()
 }

@@ -74,6 +74,7 @@ impl Inherited {
             address: Address::Fd(number),
             options: SocketOptions::default(),
             origin: Origin::Environment("LISTEN_FDS".into()),
+            retired: false,
         }
     }
 

@@ -135,6 +135,15 @@ pub(super) fn left_spares(path: &Path) -> Vec<PathBuf> {
     entries.filter(|entry| entry.file_name().to_str().is_some_and(is_spare)).map(|entry| entry.path()).collect()
 }
 
+fn make_spares(nodes: &mut [OwnNode], remarks: &mut Vec<String>) {
+    for node in nodes {
+        if let Err(errno) = node.make_spare() {
+            let (path, why) = (node.path.display(), reason(errno));
+            remarks.push(format!("{path} cannot be put back if a worker removes it: no hard links there: {why}"));
+        }
+    }
+}
+
 /// Watches them; `None` where there is none.
 fn watched(nodes: &[OwnNode], remarks: &mut Vec<String>) -> Option<Inotify> {
     if nodes.is_empty() {
@@ -163,12 +172,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Makes the spare links and starts to watch. What cannot be guarded is said in `remarks`.
     pub(super) fn new(mut nodes: Vec<OwnNode>, remarks: &mut Vec<String>) -> Keeper {
-        for node in &mut nodes {
-            if let Err(errno) = node.make_spare() {
-                let (path, why) = (node.path.display(), reason(errno));
-                remarks.push(format!("{path} cannot be put back if a worker removes it: no hard links there: {why}"));
-            }
-        }
+        make_spares(&mut nodes, remarks);
         let inotify = watched(&nodes, remarks);
         Keeper { nodes, inotify }
     }
@@ -178,12 +182,18 @@ impl Keeper {
         self.nodes.iter().map(|one| (one.path.clone(), one.node, one.spare.clone())).collect()
     }
 
-    /// In the next program: the spare links are there already.
-    pub(super) fn thaw(frozen: Vec<FrozenNode>) -> Keeper {
+    /// In the next program: the spare links are there already, but for the nodes that have come since.
+    pub(super) fn thaw(frozen: Vec<FrozenNode>, mut added: Vec<OwnNode>, remarks: &mut Vec<String>) -> Keeper {
+        make_spares(&mut added, remarks);
         let own = |(path, node, spare)| OwnNode { path, node, spare, given_up: false };
-        let nodes: Vec<OwnNode> = frozen.into_iter().map(own).collect();
+        let nodes: Vec<OwnNode> = frozen.into_iter().map(own).chain(added).collect();
         let inotify = watched(&nodes, &mut Vec::new());
         Keeper { nodes, inotify }
+    }
+
+    /// Removes the node of that path, if it is ours.
+    pub(super) fn let_go(&mut self, path: &Path) {
+        self.nodes.retain(|one| one.path != path);
     }
 
     /// Readable when a node of ours may have been unlinked.

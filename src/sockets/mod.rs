@@ -22,7 +22,7 @@ mod unix;
 
 pub use error::SocketError;
 pub use facts::SocketFacts;
-pub use freeze::FrozenSockets;
+pub use freeze::{Added, FrozenSockets};
 pub use inherit::{Assigned, Inherited};
 
 use crate::plan::{Address, Plan, SocketId, SocketKind, SocketSpec};

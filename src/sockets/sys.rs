@@ -26,6 +26,15 @@ pub(super) fn int_option(fd: BorrowedFd<'_>, level: i32, option: i32) -> Result<
     Errno::result(result).map(|_| value)
 }
 
+/// Sets or unsets SO_REUSEPORT on a descriptor of another owner in this process; what is not open is left alone.
+pub(super) fn set_reuseport(number: i32, on: bool) {
+    if is_open(number) {
+        // SAFETY: it is open, and borrowed for this call only.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, &i32::from(on).to_ne_bytes());
+    }
+}
+
 /// listen(2). nix bounds the backlog by a constant that is smaller than what a raised somaxconn allows.
 pub(super) fn listen(fd: BorrowedFd<'_>, backlog: u32) -> Result<(), Errno> {
     let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);

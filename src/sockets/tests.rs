@@ -33,7 +33,7 @@ impl Drop for Directory {
 
 pub(super) fn spec(name: &str, address: Address, kind: SocketKind) -> SocketSpec {
     let options = SocketOptions::default();
-    SocketSpec { name: name.into(), named: true, kind, address, options, origin: Origin::Argument(1) }
+    SocketSpec { name: name.into(), named: true, kind, address, options, origin: Origin::Argument(1), retired: false }
 }
 
 pub(super) fn plan(sockets: impl Into<Vec<SocketSpec>>) -> Plan {

@@ -43,7 +43,8 @@ impl<'a> Environment<'a> {
     ) -> Result<Environment<'a>, SpawnError> {
         let mut environment = Environment::default();
         environment.variables.reserve(base.environment.len() + 24);
-        let kept = base.environment.iter().filter(|(key, _)| !is_dropped(key, &service.drop_env));
+        let drops: &[String] = if base.drops_done { &[] } else { &service.drop_env };
+        let kept = base.environment.iter().filter(|(key, _)| !is_dropped(key, drops));
         environment.variables.extend(kept.map(|(key, value)| (key.as_os_str().into(), value.as_os_str().into())));
         for (key, value) in login {
             environment.set(OsStr::new(key), value);

@@ -29,6 +29,8 @@ use std::path::PathBuf;
 pub struct Base {
     /// prebind's own environment, as it was at the start.
     pub environment: Vec<(OsString, OsString)>,
+    /// `--drop-env-var` was done when prebind replaced itself: what has such a name now came with `--reexec-as`.
+    pub drops_done: bool,
     /// The logical start directory: `$PWD` where it names the same directory, else getcwd(2).
     pub start_dir: PathBuf,
     /// prebind's own binary: what the demonstration runs.

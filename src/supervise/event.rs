@@ -186,6 +186,8 @@ pub enum Action {
     Steer(ServiceId, Vec<bool>),
     /// No worker is left in the slots beyond these: their sockets are closed. The rest as for `Steer`.
     CloseSlots(ServiceId, Vec<bool>),
+    /// No worker is left that may have them: the retired sockets are closed, retired services forgotten.
+    CloseRetired,
     /// Answer a request; each is answered exactly once.
     Answer(AskId, Answer),
     /// Tell log and subscribers.

@@ -28,6 +28,10 @@
 //! A successor that fails is tried again after the same back-off, 3 times in all; then the restart halts and the old
 //! workers serve on. If the old holder dies meanwhile, the successor holds the slot.
 //!
+//! HUP asks for prebind's own replacement first; the next program begins an upgrade of every service. What its plan does
+//! not ask for any more is *retired*: a service has no slots, a socket no new worker, and both are closed when every
+//! worker older than the replacement is gone.
+//!
 //! Stopping is final: nothing is spawned, every request is answered, and the end comes when no child is left.
 
 mod asks;
@@ -75,8 +79,10 @@ pub struct Supervisor {
     next_child: u32,
     /// Requests that are answered when what they ask for is done.
     open: Vec<asks::Open>,
-    /// Who waits for prebind's own replacement.
-    replacing: Option<AskId>,
+    /// prebind's own program is to be replaced.
+    replacing: Option<replace::Replacing>,
+    /// Sockets and services are retired: closed when every worker older than this child is gone.
+    closing: Option<ChildId>,
     /// Set once, by whatever ends it all.
     stopping: Option<stop::Stop>,
     all_were_ready: bool,
@@ -98,6 +104,7 @@ impl Supervisor {
             next_child: 0,
             open: Vec::new(),
             replacing: None,
+            closing: None,
             stopping: None,
             all_were_ready: false,
             above,
@@ -121,7 +128,7 @@ impl Supervisor {
             Event::GroupGone(child) => self.gone(child, out),
             Event::HoldsSockets(child, holds) => self.sockets_seen(now, child, holds, out),
             Event::Accepting(child, accepting) => self.accepting_seen(now, child, accepting, out),
-            Event::Replaced => self.replaced(out),
+            Event::Replaced => self.replaced(now, out),
             Event::ReplaceFailed(why) => self.replace_failed(&why, out),
             Event::Said(child, note) => self.said(now, child, &note, out),
             Event::Acked(child) => self.acked(now, child, HowReady::Acked, out),
@@ -156,6 +163,7 @@ impl Supervisor {
             self.fill(now, n, out);
             self.notice_drained(n, out);
         }
+        self.notice_retired(out);
         self.notice_all_ready(now, out);
         self.notice_end(now, out);
         self.tell_status(out);

@@ -55,11 +55,15 @@ pub enum Bug {
     SteeredAnywhere,
     /// A slot's socket is closed while a worker still drains it.
     ClosedTooSoon,
+    /// Retired sockets are closed while an old worker may have them.
+    RetiredTooSoon,
+    /// After the replacement that HUP asked for, the workers are not upgraded.
+    UpgradeForgotten,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Bug; 25] = [
+    pub const ALL: [Bug; 27] = [
         Bug::NoBackOff,
         Bug::SpawnWhileStopping,
         Bug::NeverKilled,
@@ -85,6 +89,8 @@ impl Bug {
         Bug::NoneIsEach,
         Bug::SteeredAnywhere,
         Bug::ClosedTooSoon,
+        Bug::RetiredTooSoon,
+        Bug::UpgradeForgotten,
     ];
 }
 

@@ -1,10 +1,21 @@
 //! prebind's own replacement: the whole state as plain data, taken over by the next program in this process. Children,
 //! requests and deadlines keep their names and times: the monotonic clock goes on.
 
+use super::planted::{self, Bug};
 use super::service::Service;
-use super::{Action, Answer, AskId, Happening, Supervisor};
-use crate::plan::{Plan, ServiceId};
+use super::{Action, Answer, AskId, ChildId, Happening, Supervisor};
+use crate::plan::{Change, Nanos, Plan, ServiceId};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+/// The program is to be replaced before anything else happens.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Replacing {
+    /// Who waits for it.
+    ask: Option<AskId>,
+    /// An upgrade of every service is to follow.
+    then_upgrade: bool,
+}
 
 impl Supervisor {
     /// Everything, as data.
@@ -12,19 +23,44 @@ impl Supervisor {
         serde_json::to_value(self).map_err(|error| format!("the state cannot be written: {error}"))
     }
 
-    /// What `freeze` gave, in the plan as it is read now. The policies are the plan's.
-    pub fn thaw(plan: &Plan, state: Value) -> Result<Supervisor, String> {
-        let mut supervisor: Supervisor = serde_json::from_value(state)
-            .map_err(|error| format!("the supervisor's state is not understood: {error}"))?;
-        let names: Vec<&str> = supervisor.services.iter().map(|service| service.name.as_str()).collect();
-        let planned: Vec<&str> = plan.services.iter().map(|service| service.name.as_str()).collect();
-        if names != planned {
-            return Err(format!("the services are {}, not {}", planned.join(", "), names.join(", ")));
+    /// What `freeze` gave, in the plan of then.
+    pub fn thaw(state: Value) -> Result<Supervisor, String> {
+        serde_json::from_value(state).map_err(|error| format!("the supervisor's state is not understood: {error}"))
+    }
+
+    /// Whether a service has workers.
+    pub fn has_workers(&self, id: ServiceId) -> bool {
+        self.children.values().any(|worker| worker.service == id)
+    }
+
+    /// Goes on in the plan as it is read now. The policies are the plan's; the number, too, where the plan's own is
+    /// another one than before, else a number that was asked for meanwhile stays.
+    pub fn go_on(&mut self, old: &Plan, plan: &Plan, change: &Change) {
+        let mut before: Vec<Option<Service>> = std::mem::take(&mut self.services).into_iter().map(Some).collect();
+        for (n, spec) in plan.services.iter().enumerate() {
+            let id = ServiceId(n as u16);
+            let mut service = Service::new(id, plan);
+            (service.first, service.added) = (false, true);
+            let Some(was) = change.services.iter().position(|heir| *heir == Some(id)) else {
+                self.services.push(service);
+                continue;
+            };
+            let Some(mut known) = before.get_mut(was).and_then(Option::take) else { continue };
+            let number = spec.number.get();
+            if spec.retired || old.services[was].number.get() != number {
+                known.scale_to = Some(number);
+            }
+            Service { id: known.id, name: known.name, policy: known.policy, retired: known.retired, .. } = service;
+            self.services.push(known);
         }
-        for (n, service) in supervisor.services.iter_mut().enumerate() {
-            service.policy = Service::new(ServiceId(n as u16), plan).policy;
+        for worker in self.children.values_mut() {
+            if let Some(Some(id)) = change.services.get(usize::from(worker.service.0)) {
+                worker.service = *id;
+            }
         }
-        Ok(supervisor)
+        if change.retires(old, plan) {
+            self.closing = Some(ChildId(self.next_child));
+        }
     }
 
     /// Whether the program is to be replaced before anything else happens.
@@ -33,26 +69,58 @@ impl Supervisor {
     }
 
     pub(super) fn asked_to_replace(&mut self, ask: AskId, out: &mut Vec<Action>) {
-        let refused = match (&self.stopping, self.replacing) {
+        let refused = match (&self.stopping, &mut self.replacing) {
             (Some(_), _) => "prebind is stopping",
-            (None, Some(_)) => "prebind is being replaced already",
-            (None, None) => {
-                self.replacing = Some(ask);
+            (None, Some(Replacing { ask: Some(_), .. })) => "prebind is being replaced already",
+            (None, replacing) => {
+                replacing.get_or_insert_default().ask = Some(ask);
                 return;
             }
         };
         out.push(Action::Answer(ask, Answer::Refused(refused.into())));
     }
 
-    pub(super) fn replaced(&mut self, out: &mut Vec<Action>) {
+    /// HUP: prebind itself first, with the plan as it is then, and the workers after it.
+    pub(super) fn told_to_upgrade(&mut self) {
+        if self.stopping.is_none() {
+            self.replacing.get_or_insert_default().then_upgrade = true;
+        }
+    }
+
+    pub(super) fn replaced(&mut self, now: Nanos, out: &mut Vec<Action>) {
+        let Replacing { ask, then_upgrade } = self.replacing.take().unwrap_or_default();
         out.push(Action::Report(Happening::Replaced));
         let message = "prebind was replaced in place, the workers went on";
-        out.extend(self.replacing.take().map(|ask| Action::Answer(ask, Answer::Done(message.into()))));
+        out.extend(ask.map(|ask| Action::Answer(ask, Answer::Done(message.into()))));
+        for n in 0..self.services.len() {
+            if self.services[n].retired {
+                self.halt_rollout(now, n, "it is not asked for any more", out);
+            }
+            if let Some(number) = self.services[n].scale_to.take() {
+                self.scale(now, n, number, out);
+            }
+            let service = &mut self.services[n];
+            let runs_new_code = std::mem::take(&mut service.added);
+            if then_upgrade && !planted::is(Bug::UpgradeForgotten) && !service.retired && !runs_new_code {
+                self.begin_upgrade(now, n, None, None, None, out);
+            }
+        }
     }
 
     pub(super) fn replace_failed(&mut self, why: &str, out: &mut Vec<Action>) {
+        let Replacing { ask, .. } = self.replacing.take().unwrap_or_default();
         out.push(Action::Report(Happening::ReplaceFailed(why.into())));
         let message = format!("prebind was not replaced, nothing changed: {why}");
-        out.extend(self.replacing.take().map(|ask| Action::Answer(ask, Answer::Refused(message))));
+        out.extend(ask.map(|ask| Action::Answer(ask, Answer::Refused(message))));
+    }
+
+    /// What the plan does not ask for any more goes with the last worker that may have it.
+    pub(super) fn notice_retired(&mut self, out: &mut Vec<Action>) {
+        let left = |before| self.children.keys().any(|child| *child < before) && !planted::is(Bug::RetiredTooSoon);
+        if self.closing.is_some_and(|before| !left(before)) {
+            self.closing = None;
+            self.services.retain(|service| !service.retired);
+            out.push(Action::CloseRetired);
+        }
     }
 }

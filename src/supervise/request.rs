@@ -50,11 +50,12 @@ impl Supervisor {
 
     /// The services that a request means: the named one, or all.
     pub(super) fn meant(&self, name: Option<&str>) -> Result<Vec<usize>, String> {
-        let Some(name) = name else { return Ok((0..self.services.len()).collect()) };
-        match self.services.iter().position(|service| service.name == name) {
-            Some(n) => Ok(vec![n]),
+        let asked_for = || self.services.iter().enumerate().filter(|(_, service)| !service.retired);
+        let Some(name) = name else { return Ok(asked_for().map(|(n, _)| n).collect()) };
+        match asked_for().find(|(_, service)| service.name == name) {
+            Some((n, _)) => Ok(vec![n]),
             None => {
-                let names = self.services.iter().map(|service| service.name.as_str());
+                let names = asked_for().map(|(_, service)| service.name.as_str());
                 let hint = nearest(name, names.clone()).or(names.min()).unwrap_or_default();
                 Err(format!("no service '{name}' (there is {hint})"))
             }
@@ -86,7 +87,7 @@ impl Supervisor {
     }
 
     /// Another number of workers: more slots are due, surplus ones are told to stop.
-    fn scale(&mut self, now: Nanos, n: usize, number: u32, out: &mut Vec<Action>) {
+    pub(super) fn scale(&mut self, now: Nanos, n: usize, number: u32, out: &mut Vec<Action>) {
         let service = &mut self.services[n];
         if service.number == number {
             return;
@@ -104,7 +105,7 @@ impl Supervisor {
 
     /// TTIN, TTOU: one worker more or less of every service, never less than one.
     pub(super) fn step_number(&mut self, now: Nanos, more: bool, out: &mut Vec<Action>) {
-        for n in 0..self.services.len() {
+        for n in (0..self.services.len()).filter(|n| !self.services[*n].retired).collect::<Vec<_>>() {
             let (number, name) = (self.services[n].number, &self.services[n].name);
             match number {
                 0 | 1 if !more => {

@@ -37,6 +37,14 @@ pub(super) struct Service {
     pub(super) ready: u32,
     /// Its processes whose main process lives.
     pub(super) alive: u32,
+    /// Made at prebind's own start, not by a plan that was read later.
+    pub(super) first: bool,
+    /// It came with the plan that was read now.
+    pub(super) added: bool,
+    /// Nobody asks for it any more.
+    pub(super) retired: bool,
+    /// The number that the plan asks for since it was read anew.
+    pub(super) scale_to: Option<u32>,
     /// Until every slot was started once: all may start at once, and a spawn that fails ends prebind.
     pub(super) first_start: bool,
     pub(super) rollout: Option<Rollout>,
@@ -115,6 +123,10 @@ impl Service {
             unacked: 0,
             ready: 0,
             alive: 0,
+            first: true,
+            added: false,
+            retired: spec.retired,
+            scale_to: None,
             first_start: true,
             rollout: None,
             slots_open: number,
@@ -256,7 +268,7 @@ impl Supervisor {
         let index = service.take_index();
         let used = &mut service.slots[slot as usize].used;
         service.restarts += u64::from(*used);
-        let initial = service.first_start && !*used;
+        let initial = service.first && service.first_start && !*used;
         *used = true;
         let start = Start { child, service: service.id, slot, generation: service.generation, index };
         let policy = &service.policy;

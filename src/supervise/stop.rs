@@ -57,13 +57,9 @@ impl Supervisor {
             Told::Stop => self.stop(now, None, None, out),
             Told::Quit => self.stop(now, Some(Signal::QUIT), None, out),
             Told::Interrupt => self.interrupt(now, out),
-            Told::Upgrade if self.stopping.is_none() => {
-                for n in 0..self.services.len() {
-                    self.begin_upgrade(now, n, None, None, None, out);
-                }
-            }
+            Told::Upgrade => self.told_to_upgrade(),
             Told::More | Told::Fewer if self.stopping.is_none() => self.step_number(now, told == Told::More, out),
-            Told::Upgrade | Told::More | Told::Fewer => {}
+            Told::More | Told::Fewer => {}
         }
     }
 
@@ -247,7 +243,8 @@ impl Supervisor {
 
     /// Whether it is all over: stopped, or every slot of every service is.
     pub(super) fn notice_end(&mut self, now: Nanos, out: &mut Vec<Action>) {
-        if self.stopping.is_none() && self.services.iter().all(super::service::Service::is_over) {
+        let mut asked_for = self.services.iter().filter(|service| !service.retired);
+        if self.stopping.is_none() && asked_for.all(super::service::Service::is_over) {
             let exit = self.services.iter().filter_map(|service| service.exit).find(|exit| *exit != Exit::Done);
             self.begin_stop(now, exit.unwrap_or(Exit::Done), None, out);
         }

@@ -11,6 +11,7 @@ mod inherit;
 mod notify;
 mod readme;
 mod reexec;
+mod reread;
 mod servers;
 mod slots;
 mod sockets;

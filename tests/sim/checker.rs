@@ -2,6 +2,7 @@
 
 use crate::script::CALM;
 use crate::seen::word;
+use crate::upgrades::Upgrade;
 use crate::world::LATE;
 use prebind::notify::Note;
 use prebind::plan::{AckMode, Nanos, Plan, SECOND, ServiceSpec, Signal, Strategy};
@@ -21,6 +22,11 @@ pub(crate) struct Checker {
     pub(crate) next_child: u32,
     /// The socket is one for each slot.
     pub(crate) slots: bool,
+    /// Sockets were retired: children older than this one may have them.
+    pub(crate) retired_before: Option<ChildId>,
+    /// HUP was told; and then prebind was replaced, so that upgrades are to begin.
+    pub(crate) upgrade_told: bool,
+    pub(crate) upgrades_due: bool,
     pub(crate) stopping_at: Option<Nanos>,
     pub(crate) interrupts: u32,
     /// A worker of the first round could not be started (one that a scale brought may look the same).
@@ -49,17 +55,6 @@ pub(crate) struct Service {
     /// With a socket for each slot: what was last asked for, and how many there are.
     pub(crate) steered: Vec<bool>,
     pub(crate) open: u32,
-}
-
-/// An upgrade under way.
-#[derive(Debug)]
-pub(crate) struct Upgrade {
-    pub(crate) strategy: Strategy,
-    /// Workers older than this child are the old ones.
-    pub(crate) before: ChildId,
-    /// What new workers were labelled with before.
-    pub(crate) earlier: Vec<u32>,
-    pub(crate) failures: u32,
 }
 
 #[derive(Debug)]
@@ -120,6 +115,9 @@ impl Checker {
             asked: BTreeSet::new(),
             next_child: 0,
             slots: plan.sockets.iter().any(|socket| socket.options.slots),
+            retired_before: None,
+            upgrade_told: false,
+            upgrades_due: false,
             stopping_at: None,
             interrupts: 0,
             first_failure: false,
@@ -199,6 +197,7 @@ impl Checker {
             Event::Told(told) => {
                 self.services.iter_mut().for_each(|service| service.operations += 1);
                 self.interrupts += u32::from(*told == Told::Interrupt);
+                self.upgrade_told |= self.stopping_at.is_none() && *told == Told::Upgrade;
                 if self.stopping_at.is_none() && matches!(told, Told::Stop | Told::Quit | Told::Interrupt) {
                     self.before_the_last_stop(now);
                 }
@@ -207,7 +206,8 @@ impl Checker {
                 let child = self.child(*child);
                 (child.leaves, child.ended) = (*group_left, true);
             }
-            Event::Replaced | Event::ReplaceFailed(_) => {}
+            Event::Replaced => self.upgrades_due = std::mem::take(&mut self.upgrade_told),
+            Event::ReplaceFailed(_) => self.upgrade_told = false,
             Event::Spawned(_)
             | Event::SpawnFailed(..)
             | Event::GroupGone(_)
@@ -275,6 +275,12 @@ impl Checker {
                 let used = self.children.values().any(|c| c.start.service == *service && c.start.slot >= number);
                 assert!(!used, "the socket of a slot is closed though a worker is left in it");
                 self.services[usize::from(service.0)].open = number;
+            }
+            Action::CloseRetired => {
+                self.see("retired closed");
+                let before = self.retired_before.take().expect("something is retired");
+                let left = self.children.keys().any(|child| *child < before);
+                assert!(!left, "retired sockets are closed though a worker is left that may have them");
             }
             Action::LookGroup(id) | Action::LookSockets(id) | Action::LookAccepting(id) => {
                 assert!(self.children.contains_key(id), "{id:?} is looked at though it is forgotten");

@@ -22,6 +22,7 @@ pub(crate) fn plan(rng: &mut Rng) -> Plan {
         address: Address::Inet { host: Host::Dual, port: 80 },
         options: SocketOptions { slots: rng.percent(30), ..SocketOptions::default() },
         origin: Default::default(),
+        retired: false,
     });
     let count = if rng.percent(80) { 1 } else { 2 };
     for n in 0..count {

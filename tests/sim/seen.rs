@@ -46,7 +46,7 @@ pub(crate) fn word(happening: &Happening) -> &'static str {
 }
 
 /// Everything that the histories together must have seen.
-pub(crate) const SITUATIONS: [&str; 42] = [
+pub(crate) const SITUATIONS: [&str; 43] = [
     "started",
     "ready, notified",
     "ready, acked",
@@ -63,6 +63,7 @@ pub(crate) const SITUATIONS: [&str; 42] = [
     "steered",
     "replaced",
     "not replaced",
+    "retired closed",
     "slots closed",
     "holds no socket",
     "start timeout",

@@ -1,8 +1,19 @@
 //! The invariants of upgrades and of steering.
 
-use crate::checker::{Checker, Child, Upgrade};
+use crate::checker::{Checker, Child};
 use prebind::plan::{Nanos, Restart, ServiceId, Strategy};
 use prebind::supervise::{ChildId, Who};
+
+/// An upgrade under way.
+#[derive(Debug)]
+pub(crate) struct Upgrade {
+    pub(crate) strategy: Strategy,
+    /// Workers older than this child are the old ones.
+    pub(crate) before: ChildId,
+    /// What new workers were labelled with before.
+    pub(crate) earlier: Vec<u32>,
+    pub(crate) failures: u32,
+}
 
 impl Checker {
     /// A ready worker that did nothing wrong is told to stop only when its slot is given up or has another one.
@@ -32,6 +43,7 @@ impl Checker {
     pub(crate) fn begun(&mut self, id: ServiceId, generation: u32, strategy: Strategy) {
         let before = ChildId(self.children.keys().map(|child| child.0 + 1).max().unwrap_or(0).max(self.next_child));
         let replaced = self.replaced(id);
+        self.upgrades_due = false;
         let service = &mut self.services[usize::from(id.0)];
         // An upgrade that takes another's place goes back to where that one would have.
         let earlier = match service.upgrade.take() {
@@ -102,6 +114,7 @@ impl Checker {
         if self.stopping_at.is_some() {
             return;
         }
+        assert!(!self.upgrades_due, "HUP replaced prebind, and no upgrade follows");
         for (n, service) in self.services.iter().enumerate() {
             let own = || {
                 let own = self.children.values().filter(|child| usize::from(child.start.service.0) == n);

@@ -5,7 +5,7 @@ use crate::checker::Checker;
 use crate::rng::Rng;
 use crate::script::{self, Behaviour, CALM, MS};
 use prebind::notify::Note;
-use prebind::plan::{Nanos, Plan, Signal};
+use prebind::plan::{Change, Nanos, Number, Plan, Signal, SocketSpec};
 use prebind::run::Kernel;
 use prebind::supervise::{Accepting, Action, ChildId, Ended, Event, SpawnFailure, Start, Supervisor};
 use std::collections::BTreeMap;
@@ -88,6 +88,21 @@ impl World {
             let at = (self.now - self.origin) as f64 / 1e9;
             self.trace.push(format!("{at:10.4} {}", line()));
         }
+    }
+
+    /// What a front door reads at a re-exec: mostly the same.
+    fn next_plan(&mut self) -> Plan {
+        let mut plan = self.plan.clone();
+        if self.rng.percent(20) {
+            let n = self.rng.range(0, plan.services.len() as u64 - 1) as usize;
+            plan.services[n].number = Number::Fixed(self.rng.range(0, 7) as u32);
+        }
+        if self.rng.percent(20)
+            && let Some(one) = plan.sockets.first().cloned()
+        {
+            plan.sockets.push(SocketSpec { retired: true, ..one });
+        }
+        plan
     }
 
     fn is_calm(&self) -> bool {
@@ -238,15 +253,26 @@ impl Kernel for World {
     fn replace(&mut self, supervisor: &mut Supervisor, events: &mut Vec<Event>) {
         if self.rng.percent(30) {
             self.note(|| "-> not replaced".into());
-            events.push(Event::ReplaceFailed("no".into()));
+            let failed = Event::ReplaceFailed("no".into());
+            self.check.event(self.now, &failed);
+            events.push(failed);
             return;
         }
         let state = supervisor.freeze().expect("it can be written");
         let text = state.to_string();
-        let next = Supervisor::thaw(&self.plan, serde_json::from_str(&text).expect("JSON")).expect("understood");
-        assert_eq!(next.freeze().expect("again").to_string(), text, "what is thawed is what was frozen");
+        let mut next = Supervisor::thaw(serde_json::from_str(&text).expect("JSON")).expect("understood");
+        let plan = self.next_plan();
+        let change = Change::none(&self.plan);
+        next.go_on(&self.plan, &plan, &change);
+        let same = plan == self.plan;
+        assert!(!same || next.freeze().expect("again") == state, "what is thawed is what was frozen");
+        if change.retires(&self.plan, &plan) {
+            self.check.retired_before = Some(ChildId(self.check.next_child));
+        }
+        self.plan = plan;
         *supervisor = next;
         self.note(|| "-> replaced".into());
+        self.check.event(self.now, &Event::Replaced);
         events.push(Event::Replaced);
     }
 
@@ -273,6 +299,7 @@ impl Kernel for World {
                 let seen = self.accepting(child);
                 events.push(Event::Accepting(child, seen));
             }
+            Action::CloseRetired => self.plan.sockets.retain(|spec| !spec.retired),
             Action::Answer(..) | Action::Report(_) | Action::Upward(_) | Action::Steer(..) | Action::CloseSlots(..) => {
             }
         }

@@ -60,6 +60,7 @@ pub(super) fn socket(
         address,
         options,
         origin: origin.clone(),
+        retired: false,
     };
     (Some(spec), problems)
 }

@@ -119,6 +119,7 @@ impl Reader<'_> {
                 verbosity: (i16::from(self.matches.get_count("verbose")) - i16::from(self.matches.get_count("quiet")))
                     .clamp(-8, 8) as i8,
             },
+            reexec_as: self.reexec_as(),
             ..Plan::default()
         };
         for (n, (word, origin)) in self.many("bind").into_iter().enumerate() {
@@ -193,6 +194,16 @@ impl Reader<'_> {
     fn strategy(&self) -> Option<Strategy> {
         let word = self.one::<String>("strategy")?;
         Strategy::ALL.iter().find(|(name, _)| *name == word).map(|(_, strategy)| *strategy)
+    }
+
+    fn reexec_as(&mut self) -> Vec<String> {
+        let Some(text) = self.one::<String>("reexec-as") else { return Vec::new() };
+        let words = shlex::split(&text).filter(|words| !words.is_empty());
+        if words.is_none() {
+            let origin = Origin::Argument(self.words.place("reexec-as", 0));
+            self.problem(&origin, format!("--reexec-as '{text}' is no command line (is a quote left open?)"));
+        }
+        words.unwrap_or_default()
     }
 
     fn command(&mut self) -> Command {

@@ -11,8 +11,7 @@ const IDENTITY: &str = "Identity";
 const OTHER: &str = "Other";
 
 /// What later versions will understand; named so that nobody takes it for a slip of the pen.
-pub(super) const RESERVED: [&str; 16] = [
-    "reexec-as",
+pub(super) const RESERVED: [&str; 15] = [
     "start",
     "inherit-env",
     "allow-unprotected",
@@ -112,13 +111,14 @@ fn workers() -> [Arg; 13] {
     ]
 }
 
-fn upgrades() -> [Arg; 5] {
+fn upgrades() -> [Arg; 6] {
     [
         value("strategy", "HOW", UPGRADES, "rolling: a quarter of the workers at a time; fleet: all new ones start at once, the old ones stop when all are ready; canary: one new worker serves on trial first [default: rolling]")
             .value_parser(PossibleValuesParser::new(Strategy::ALL.map(|(word, _)| word))),
         seconds("bake", UPGRADES, "How long a canary serves on trial [default: 10]"),
         seconds("upgrade-timeout", UPGRADES, "A new worker that is not ready by then ends the upgrade, the old ones serve on [default: 60]"),
         count("upgrade-retries", UPGRADES, "So many failures of new workers end the upgrade [default: 3]"),
+        value("reexec-as", "CMDLINE", UPGRADES, "What is run when prebind replaces itself, split as by a shell, with prebind's own arguments behind it; it is to end in exec prebind [default: what prebind's path gives then]"),
         seconds("drain-delay", UPGRADES, "From the wish to stop prebind, or to run fewer workers, to the stop signal: a load balancer notices meanwhile [default: 0; where a slot of its own goes: 0.1]"),
     ]
 }
