@@ -42,6 +42,23 @@ fn one_worker_reads_the_terminal() {
 }
 
 #[test]
+fn hup_leaves_the_terminal_to_the_next_worker() {
+    let (master, _slave, hook) = terminal();
+    let mut prebind = Setup::probe(&["-b", "web=127.0.0.1:0"], &["drain"]).hook(hook).start();
+    prebind.wait_ready();
+    let foreground = || unsafe { libc::tcgetpgrp(master.as_raw_fd()) };
+    for generation in [2, 3] {
+        let before = prebind.worker_pids();
+        assert_eq!(foreground(), before[0]);
+        prebind.signal(libc::SIGHUP);
+        prebind.lines.expect(&[&format!("generation {generation} serves")]);
+        wait_for("the next worker", || (prebind.worker_pids().len() == 1 && prebind.worker_pids() != before).then_some(()));
+        assert_eq!(foreground(), prebind.worker_pids()[0]);
+    }
+    prebind.stop();
+}
+
+#[test]
 fn several_workers_read_nothing() {
     let (_master, _slave, hook) = terminal();
     let mut prebind = Setup::probe(&["-b", "web=127.0.0.1:0", "-n", "2"], &[]).hook(hook).start();
