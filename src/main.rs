@@ -16,7 +16,10 @@ fn main() -> ExitCode {
     let exit = match cli::choose(std::env::args_os().collect()) {
         Asked::Answered(exit) => exit,
         Asked::DemoWorker => prebind::demo::main(),
-        Asked::Run(wish) => launch(*wish).unwrap_or_else(|exit| exit),
+        Asked::Run(wish) => {
+            let manner = wish.plan.manner;
+            cli::exit_in(manner, launch(*wish).unwrap_or_else(|exit| exit))
+        }
     };
     exit.into()
 }
@@ -29,22 +32,27 @@ fn launch(wish: Wish) -> Result<Exit, Exit> {
     }
     let own = Own::of_this_process();
     let (plan, assigned) = start::settle(wish)?;
-    let log = Log::new(plan.log);
+    let log = Log::new(plan.log, plan.manner);
     let (sockets, remarks) = Sockets::open(&plan, assigned).map_err(start::refused)?;
-    let early = Early::new(None).map_err(|error| start::failed("cannot set up the event loop", error))?;
+    let early = Early::new(None, plan.manner).map_err(|error| start::failed("cannot set up the event loop", error))?;
     let (mut claim, notify) = start::meeting_places(&plan)?;
     let base = start::base(&plan, claim.as_ref(), Some(&notify))?;
     let manager = Upward::from_environment();
 
-    for remark in remarks.iter().map(String::as_str).chain(claim.as_ref().and_then(|claim| claim.remark())) {
+    start::renice(&plan)?;
+    let said = plan.remarks.iter().chain(&remarks).map(String::as_str);
+    for remark in said.chain(claim.as_ref().and_then(|claim| claim.remark())) {
         log.say(Level::Warn, "remark", remark.into());
     }
-    log.say(Level::Info, "starting", start::summary(&plan, &sockets, claim.as_ref()));
+    for line in start::summary(&plan, &sockets, claim.as_ref()) {
+        log.say(Level::Info, "starting", line);
+    }
 
     let mut supervisor =
         Supervisor::new(&plan, Above { present: manager.is_there(), watchdog_ns: manager.watchdog_ns() });
+    let teller = start::teller(&plan, &supervisor);
     let control = claim.as_mut().and_then(|claim| claim.take_listener());
-    let parts = Parts { plan, sockets, base, control, notify: Some(notify), manager, log, claim, own };
+    let parts = Parts { plan, sockets, base, control, notify: Some(notify), manager, log, claim, own, teller };
     let mut linux = Linux::new(early, parts).map_err(|error| start::failed("cannot set up the event loop", error))?;
     let exit = run(&mut supervisor, &mut linux);
     linux.finish();
@@ -56,8 +64,9 @@ fn resume(wish: Wish, fd: i32) -> Result<Exit, Exit> {
     let failed = |why: String| start::failed("cannot take prebind's place", why);
     let start::Taken { plan, change, added, mut state, mut supervisor, refused } = start::take_over(wish, fd)?;
     State::close(fd);
-    let log = Log::new(plan.log);
-    let early = Early::new(Some(state.keeps_hup())).map_err(|error| failed(error.to_string()))?;
+    let mut log = Log::new(plan.log, plan.manner);
+    log.shift(state.log_shifted());
+    let early = Early::new(Some(state.keeps_hup()), plan.manner).map_err(|error| failed(error.to_string()))?;
     let own = state.own();
     let (sockets, remarks) = state.sockets(&plan, &change, added).map_err(failed)?;
     let (claim, notify) = state.places().map_err(failed)?;
@@ -67,7 +76,8 @@ fn resume(wish: Wish, fd: i32) -> Result<Exit, Exit> {
     for remark in remarks {
         log.say(Level::Warn, "remark", remark);
     }
-    let parts = Parts { plan, sockets, base, control: None, notify, manager, log, claim, own };
+    let teller = start::teller(&plan, &supervisor);
+    let parts = Parts { plan, sockets, base, control: None, notify, manager, log, claim, own, teller };
     let resumed = Linux::resume(early, parts, state, &change, refused);
     let (mut linux, events) = resumed.map_err(|error| failed(error.to_string()))?;
     let exit = run_from(&mut supervisor, &mut linux, events);

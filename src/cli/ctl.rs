@@ -198,7 +198,7 @@ mod tests {
             let wanted = json!({"command": command, "id": 1, "options": options});
             assert_eq!(parsed(words).as_ref(), Ok(&wanted), "{words}");
             let line = crate::control::wire::encode(&wanted);
-            crate::control::wire::parse(line.trim_end().as_bytes()).expect(words);
+            crate::control::wire::parse(line.trim_end().as_bytes(), false).expect(words);
         }
     }
 
@@ -244,7 +244,7 @@ mod tests {
         let matches = command_line().try_get_matches_from(words).expect("words");
         let mut out = Vec::new();
         let exit = ask(&matches, &mut out).expect("writes");
-        crate::control::wire::parse(server.join().expect("server").trim_end().as_bytes()).expect("a request");
+        crate::control::wire::parse(server.join().expect("server").trim_end().as_bytes(), false).expect("a request");
         std::fs::remove_file(path).expect("remove");
         (String::from_utf8(out).expect("text"), exit)
     }

@@ -2,6 +2,8 @@
 //! errors on stderr. It decides nothing about workers.
 
 pub mod ctl;
+mod einhorn;
+mod einhornsh;
 pub mod generate;
 mod manual;
 mod plan_view;
@@ -9,7 +11,7 @@ pub mod start;
 
 use crate::exit::Exit;
 use crate::front::argv;
-use crate::plan::{Plan, Problem};
+use crate::plan::{Command, Manner, Plan, Problem};
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
@@ -37,20 +39,41 @@ pub fn choose(args: Vec<OsString>) -> Asked {
     if name == "prebindctl" {
         return Asked::Answered(ctl::main(args));
     }
+    if name == "einhornsh" {
+        return Asked::Answered(einhornsh::main(args));
+    }
     match first {
         Some("--ctl") => return Asked::Answered(ctl::main(args.into_iter().skip(1).collect())),
         Some(DEMO_WORKER) => return Asked::DemoWorker,
         Some(_) | None => {}
     }
-    match argv::parse(args.into_iter().skip(1)) {
+    let einhorn = name == "einhorn";
+    let program = if einhorn { argv::Name::Einhorn(std::env::temp_dir()) } else { argv::Name::Prebind };
+    match argv::parse_as(&program, args.into_iter().skip(1).collect()) {
+        Ok(argv::Asked::Run(run)) if einhorn && run.plan.services.iter().all(|one| one.command == Command::Demo) => {
+            einhorn::without_program(&run)
+        }
         Ok(argv::Asked::Run(run)) => {
             let argv::Run { plan, problems, check, json, state_fd, upgrade_check } = *run;
             Asked::Run(Box::new(start::Wish { plan, problems, check, json, state_fd, upgrade_check }))
         }
+        Ok(argv::Asked::Help) if einhorn => einhorn::help(),
+        Ok(argv::Asked::Version) if einhorn => print(&einhorn::version()),
         Ok(argv::Asked::Help) => print(&argv::table().render_help().to_string()),
         Ok(argv::Asked::Version) => print(&format!("prebind {}\n", env!("CARGO_PKG_VERSION"))),
         Ok(argv::Asked::Generate(what)) => print(&generate::prebind(&what)),
-        Err(refusal) => Asked::Answered(usage_error(&refusal.to_string())),
+        Err(refusal) => {
+            let manner = if einhorn { Manner::Einhorn } else { Manner::Prebind };
+            Asked::Answered(exit_in(manner, usage_error(&refusal.to_string())))
+        }
+    }
+}
+
+/// Under einhorn's name every failure is 1.
+pub fn exit_in(manner: Manner, exit: Exit) -> Exit {
+    match (manner, exit) {
+        (Manner::Einhorn, Exit::Usage | Exit::Plan | Exit::System) => Exit::Failed,
+        (_, exit) => exit,
     }
 }
 

@@ -1,11 +1,12 @@
 //! From what was asked on the command line to what the loop needs: the steps between argv and running, and the words
 //! for each way in which they can fail.
 
+use crate::control::einhorn::Teller;
 use crate::control::{self, Claim};
 use crate::exit::Exit;
 use crate::linux::State;
 use crate::notify::WorkersSocket;
-use crate::plan::{Change, Command, Facts, Number, Plan, Problem, check, keep_inherited, succeed};
+use crate::plan::{Change, Command, Facts, Manner, Number, Plan, Problem, SocketSpec, check, keep_inherited, succeed};
 use crate::sockets::{Added, Assigned, Inherited, SocketError, Sockets};
 use crate::spawn::{self, Base};
 use crate::supervise::Supervisor;
@@ -133,7 +134,7 @@ fn next_plan(wish: Wish, state: &State, supervisor: &Supervisor) -> Result<(Plan
 
 /// What `check` has to know. Asking for the CPUs means reading the cgroups: only where somebody wants to know.
 fn facts(plan: &Plan) -> Facts {
-    let auto = plan.services.iter().any(|service| service.number == Number::Auto);
+    let auto = plan.services.iter().any(|service| service.number == Number::Auto) || plan.manner == Manner::Einhorn;
     Facts { cpus: if auto { cpus() } else { 1 }, pid1: std::process::id() == 1 }
 }
 
@@ -199,20 +200,39 @@ pub fn base(plan: &Plan, claim: Option<&Claim>, notify: Option<&WorkersSocket>) 
     })
 }
 
-/// One line for the log: what starts on which sockets, and how it is reached.
-pub fn summary(plan: &Plan, sockets: &Sockets, claim: Option<&Claim>) -> String {
+/// prebind's own priority.
+pub fn renice(plan: &Plan) -> Result<(), Exit> {
+    let Some(level) = plan.own_nice else { return Ok(()) };
+    spawn::renice_self(level).map_err(|error| failed(&format!("cannot take priority {level}"), error))
+}
+
+/// Counts the first service's workers for einhorn's log.
+pub fn teller(plan: &Plan, supervisor: &Supervisor) -> Teller {
+    let (number, ready) = supervisor.up();
+    plan.services.first().map_or_else(Teller::default, |service| Teller::new(service, number, ready))
+}
+
+/// Lines for the log: what starts on which sockets, and how it is reached.
+pub fn summary(plan: &Plan, sockets: &Sockets, claim: Option<&Claim>) -> Vec<String> {
+    let count = plan.sockets.len();
+    let facts = (0..count).map(|n| sockets.facts(crate::plan::SocketId(n as u16)));
+    if plan.manner == Manner::Einhorn {
+        let pidfile = plan.identity.pidfile.iter().map(|path| format!("Writing PID to {}", path.display()));
+        let flags = |spec: &SocketSpec| {
+            let flags = [("r", spec.options.reuse_address), ("n", spec.options.nonblock)];
+            flags.iter().filter(|(_, set)| *set).map(|(flag, _)| (*flag).to_string()).collect::<Vec<String>>()
+        };
+        let bound = facts.zip(&plan.sockets);
+        let bound = bound.map(|(facts, spec)| format!("Binding to {} with flags {:?}", facts.address, flags(spec)));
+        return pidfile.chain(bound).collect();
+    }
     let services = plan.services.iter().map(|service| {
         let number = service.number.get();
         format!("{}: {number} {}", service.name, if number == 1 { "worker" } else { "workers" })
     });
     let services: Vec<String> = services.collect();
-    let count = plan.sockets.len();
-    let addresses = (0..count).map(|n| {
-        let facts = sockets.facts(crate::plan::SocketId(n as u16));
-        format!("{}={}", facts.name, facts.address)
-    });
-    let addresses: Vec<String> = addresses.collect();
+    let addresses: Vec<String> = facts.map(|facts| format!("{}={}", facts.name, facts.address)).collect();
     let on = if count == 0 { String::new() } else { format!(" on {}", addresses.join(" ")) };
     let control = claim.and_then(Claim::path).map_or(String::new(), |path| format!(", control {}", path.display()));
-    format!("{}{on} (pid {}{control})", services.join(", "), std::process::id())
+    vec![format!("{}{on} (pid {}{control})", services.join(", "), std::process::id())]
 }

@@ -1,6 +1,7 @@
 //! One client's connection: its two buffers and what it waits for. Reads whole lines, writes whole replies, never
 //! blocks and holds no more than its bounds. Which line may do what is the server's business.
 
+use super::einhorn::Word;
 use super::wire::{LINE_BYTES_MAX, Reply};
 use crate::supervise::{AskId, ChildId};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -30,6 +31,15 @@ pub(super) enum Peer {
     Own(ChildId),
 }
 
+/// A request that waits for its answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Waiting {
+    pub(super) ask: AskId,
+    pub(super) id: Option<Value>,
+    /// It was asked in einhorn's words, and is answered so.
+    pub(super) word: Option<Word>,
+}
+
 /// What reading led to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
@@ -50,8 +60,8 @@ pub(super) struct Connection {
     input: Vec<u8>,
     output: Vec<u8>,
     sent: usize,
-    /// Requests that wait for their answers, with their ids.
-    pub(super) asks: Vec<(AskId, Option<Value>)>,
+    /// Requests that wait for their answers.
+    pub(super) asks: Vec<Waiting>,
     /// Whether events go here, and under which request's id.
     pub(super) subscribed: Option<Option<Value>>,
     /// Whether it ever sent a whole request.
@@ -74,7 +84,7 @@ pub(super) struct FrozenConnection {
     input: Vec<u8>,
     /// Not sent yet.
     output: Vec<u8>,
-    asks: Vec<(AskId, Option<Value>)>,
+    asks: Vec<Waiting>,
     #[serde(with = "subscription")]
     subscribed: Option<Option<Value>>,
     asked: bool,

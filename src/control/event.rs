@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn words() {
-        let who = Who { service: ServiceId(0), slot: 0, generation: 2, child: ChildId(7) };
+        let who = Who { service: ServiceId(0), slot: 0, generation: 2, index: 0, child: ChildId(7) };
         let exited = |how, unexpected, was_ready, next| Happening::Exited { who, how, unexpected, was_ready, next };
         let names = Names { service: &|_| "web", sockets: &|_| vec!["http", "https"] };
         for (happening, level, event_name, message) in [
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn fields() {
-        let who = Who { service: ServiceId(0), slot: 0, generation: 2, child: ChildId(7) };
+        let who = Who { service: ServiceId(0), slot: 0, generation: 2, index: 0, child: ChildId(7) };
         let names = Names { service: &|_| "web", sockets: &|_| Vec::new() };
         let how = Ended::Signal(Signal::KILL);
         let happening =

@@ -5,6 +5,7 @@
 
 pub mod client;
 mod connection;
+pub mod einhorn;
 pub mod event;
 pub mod place;
 pub mod server;

@@ -3,17 +3,20 @@
 //! belong to the struct, there is no task and no timer per client, and none at all while no client is connected.
 //! Bounded in everything: lines, unsent bytes, connections, waiting requests, work per turn.
 
-use super::connection::{Connection, FrozenConnection, Line, PATIENCE, Peer, UNSENT_BYTES_MAX};
+use super::connection::{Connection, FrozenConnection, Line, PATIENCE, Peer, UNSENT_BYTES_MAX, Waiting};
+use super::einhorn::{self, Ping, Word};
 use super::wire::{self, Reply, Request, Wanted};
+use crate::plan::Manner;
 use crate::supervise::{AskId, ChildId, Command};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::{UnixListener, UnixStream};
 
 /// Clients at the same time; `-g` connections do not count.
@@ -32,8 +35,10 @@ pub enum Incoming {
     Ask(AskId, Command),
     /// einhorn's ack of that worker.
     Acked(ChildId),
-    /// einhorn's ping of that worker.
+    /// einhorn's ping of that worker; [`Server::ping_of`] tells more.
     Pinged(ChildId),
+    /// To be answered as well, by whoever holds what is asked for: the supervisor does not.
+    Local(AskId, Word),
 }
 
 /// What the server has to know of processes.
@@ -53,6 +58,7 @@ pub struct FrozenServer {
     connections: Vec<FrozenConnection>,
     used: u64,
     next_ask: u64,
+    pings: BTreeMap<ChildId, Ping>,
 }
 
 /// The control socket's server.
@@ -63,6 +69,10 @@ pub struct Server {
     /// Counts what connections do: a cheap clock for who was idle longest.
     used: u64,
     next_ask: u64,
+    /// einhorn's language is the standard one.
+    einhorn: bool,
+    /// Each worker's last ping.
+    pings: BTreeMap<ChildId, Ping>,
     accept_after: Option<Instant>,
     /// The uid that stands for every uid without a mapping in our user namespace; it is nobody's same.
     overflow_uid: OnceCell<Option<u32>>,
@@ -77,6 +87,8 @@ impl Server {
             connections: Vec::new(),
             used: 0,
             next_ask: 0,
+            einhorn: false,
+            pings: BTreeMap::new(),
             accept_after: None,
             overflow_uid: OnceCell::new(),
         })
@@ -88,13 +100,13 @@ impl Server {
         let connections: Vec<FrozenConnection> = connections.map(Connection::freeze).collect();
         let listener = self.listener.as_raw_fd();
         fds.extend(connections.iter().map(|one| one.fd).chain([listener]));
-        FrozenServer { listener, connections, used: self.used, next_ask: self.next_ask }
+        FrozenServer { listener, connections, used: self.used, next_ask: self.next_ask, pings: self.pings.clone() }
     }
 
     /// In the next program, inside the runtime: clients and what they wait for go on.
     pub fn thaw(frozen: FrozenServer, claim: &mut dyn FnMut(i32) -> OwnedFd) -> io::Result<Server> {
         let mut server = Server::new(claim(frozen.listener).into())?;
-        (server.used, server.next_ask) = (frozen.used, frozen.next_ask);
+        (server.used, server.next_ask, server.pings) = (frozen.used, frozen.next_ask, frozen.pings);
         for one in frozen.connections {
             let stream = UnixStream::from_std(claim(one.fd).into())?;
             server.connections.push(Connection::thaw(stream, one));
@@ -110,8 +122,43 @@ impl Server {
         Ok(())
     }
 
+    /// Whose language a request speaks that does not tell.
+    pub fn keep_manner(&mut self, manner: Manner) {
+        self.einhorn = manner == Manner::Einhorn;
+    }
+
+    /// The einhorn word that a request was made in.
+    pub fn word_of(&self, ask: AskId) -> Option<&Word> {
+        let waiting = self.connections.iter().flat_map(|connection| &connection.asks);
+        waiting.filter(|one| one.ask == ask).find_map(|one| one.word.as_ref())
+    }
+
+    /// A worker's last ping.
+    pub fn ping_of(&self, child: ChildId) -> Option<&Ping> {
+        self.pings.get(&child)
+    }
+
+    /// Whether somebody waits for an upgrade in einhorn's words.
+    pub fn shows_upgrade(&self) -> bool {
+        let waiting = self.connections.iter().flat_map(|connection| &connection.asks);
+        waiting.into_iter().any(|one| matches!(one.word, Some(Word::Upgrade(_))))
+    }
+
+    /// A line of an upgrade for everybody who asked for it in einhorn's words. Who does not read loses it.
+    pub fn show_upgrade(&mut self, message: &str) {
+        for connection in &mut self.connections {
+            let upgrades = connection.asks.iter().filter(|one| matches!(one.word, Some(Word::Upgrade(_))));
+            let reply = |one: &Waiting| Reply { id: one.id.as_ref(), ok: true, message, wait: true, data: None }.line();
+            let lines: String = upgrades.map(reply).collect();
+            if connection.unsent() + lines.len() <= UNSENT_BYTES_MAX {
+                connection.send(lines.as_bytes());
+            }
+        }
+    }
+
     /// Closes the `-g` connection of a worker that is gone.
     pub fn forget_worker(&mut self, child: ChildId) {
+        self.pings.remove(&child);
         self.connections.retain(|connection| connection.peer != Peer::Own(child));
         if self.connections.is_empty() {
             self.connections = Vec::new();
@@ -141,8 +188,8 @@ impl Server {
     /// Answers a request; into nothing if its client is gone.
     pub fn answer(&mut self, ask: AskId, ok: bool, message: &str, data: Option<Value>) {
         for connection in &mut self.connections {
-            if let Some(index) = connection.asks.iter().position(|(id, _)| *id == ask) {
-                let (_, id) = connection.asks.remove(index);
+            if let Some(index) = connection.asks.iter().position(|one| one.ask == ask) {
+                let Waiting { id, .. } = connection.asks.remove(index);
                 connection.reply(Reply { id: id.as_ref(), ok, message, wait: false, data });
                 return;
             }
@@ -303,24 +350,30 @@ impl Server {
     fn take(&mut self, index: usize, line: &[u8], who: &dyn Judge, incoming: &mut Vec<Incoming>) {
         self.used += 1;
         self.connections[index].last_used = self.used;
-        let Request { id, wanted } = match wire::parse(line) {
+        let Request { id, wanted } = match wire::parse(line, self.einhorn) {
             Ok(request) => request,
             Err(refused) => return self.refuse(index, refused.id.as_ref(), &refused.message),
         };
         self.connections[index].asked = true;
         let peer = self.connections[index].peer;
         match wanted {
-            Wanted::Ack { pid } => self.heard(index, pid, "worker:ack", who, incoming, Incoming::Acked),
-            Wanted::Ping { pid, .. } => self.heard(index, pid, "worker:ping", who, incoming, Incoming::Pinged),
-            Wanted::Supervisor(_) | Wanted::Events if !matches!(peer, Peer::Process { trusted: true, .. }) => {
+            Wanted::Ack { pid } => incoming.extend(self.heard(index, pid, "worker:ack", who).map(Incoming::Acked)),
+            Wanted::Ping { pid, request_id } => {
+                let child = self.heard(index, pid, "worker:ping", who);
+                let at_seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+                self.pings.extend(child.map(|child| (child, Ping { at_seconds, request_id })));
+                incoming.extend(child.map(Incoming::Pinged));
+            }
+            Wanted::Supervisor(_) | Wanted::Einhorn(_) | Wanted::Events
+                if !matches!(peer, Peer::Process { trusted: true, .. }) =>
+            {
                 self.refuse(index, id.as_ref(), "refused: a worker may send worker:ack and worker:ping only");
             }
             Wanted::Supervisor(command) => {
-                let ask = AskId(self.next_ask);
-                self.next_ask += 1;
-                self.connections[index].asks.push((ask, id));
+                let ask = self.waits(index, id, None);
                 incoming.push(Incoming::Ask(ask, command));
             }
+            Wanted::Einhorn(word) => incoming.push(self.spoken(index, id, word)),
             Wanted::Events => {
                 let connection = &mut self.connections[index];
                 connection.reply(Reply { id: id.as_ref(), ok: true, message: "subscribed", wait: true, data: None });
@@ -330,15 +383,7 @@ impl Server {
     }
 
     /// An ack or ping: no reply, and the connection is closed, as einhorn does. One that counts for nobody is said.
-    fn heard(
-        &mut self,
-        index: usize,
-        pid: i32,
-        command: &str,
-        who: &dyn Judge,
-        incoming: &mut Vec<Incoming>,
-        what: fn(ChildId) -> Incoming,
-    ) {
+    fn heard(&mut self, index: usize, pid: i32, command: &str, who: &dyn Judge) -> Option<ChildId> {
         let connection = &mut self.connections[index];
         let named = who.child_of_pid(pid).or_else(|| who.worker_of_pid(pid));
         let (own, trusted) = match connection.peer {
@@ -351,18 +396,39 @@ impl Server {
             (Some(named), own) if trusted || own == Some(named) => Some(named),
             (Some(_), _) => None,
         };
-        match child {
-            Some(child) => incoming.push(what(child)),
-            None => {
-                let message = format!("{command}: pid {pid} is no worker that you may speak for");
-                self.refuse(index, None, &message);
-            }
+        if child.is_none() {
+            let message = format!("{command}: pid {pid} is no worker that you may speak for");
+            self.refuse(index, None, &message);
         }
         let connection = &mut self.connections[index];
         match connection.peer {
             Peer::Own(_) => connection.end_output(),
             Peer::Process { .. } => connection.end_input(),
         }
+        child
+    }
+
+    /// A connection waits for an answer.
+    fn waits(&mut self, index: usize, id: Option<Value>, word: Option<Word>) -> AskId {
+        let ask = AskId(self.next_ask);
+        self.next_ask += 1;
+        self.connections[index].asks.push(Waiting { ask, id, word });
+        ask
+    }
+
+    /// A request in einhorn's words. An upgrade is answered at once, and with an id again until it is over.
+    fn spoken(&mut self, index: usize, id: Option<Value>, word: Word) -> Incoming {
+        let command = word.command();
+        if let Word::Upgrade(strategy) = word {
+            let (message, wait) = (einhorn::begun(strategy), id.is_some());
+            self.connections[index].reply(Reply { id: id.as_ref(), ok: true, message, wait, data: None });
+        }
+        let once = id.is_none() && matches!(word, Word::Upgrade(_));
+        let ask = self.waits(index, id, Some(word.clone()));
+        if once {
+            self.connections[index].asks.pop();
+        }
+        command.map_or(Incoming::Local(ask, word), |command| Incoming::Ask(ask, command))
     }
 
     fn refuse(&mut self, index: usize, id: Option<&Value>, message: &str) {

@@ -42,6 +42,9 @@ pub fn reply_to(answer: &Answer, facts: &Facts<'_>) -> (bool, String, Option<Val
     match answer {
         Answer::Status(status) => (true, summary(status, facts), Some(status_json(status, facts))),
         Answer::Ready(ready, message) => (*ready, message.clone(), None),
+        Answer::Scaled { service, from, to } => {
+            (true, format!("{}: {from} -> {to} workers", (facts.service_name)(*service)), None)
+        }
         Answer::Done(message) => (true, message.clone(), None),
         Answer::Refused(message) => (false, message.clone(), None),
     }
@@ -140,6 +143,8 @@ mod tests {
             state,
             age_ns: 1_400_999_999,
             status: "text".into(),
+            index: slot,
+            told: None,
             next_try_ns,
             last_exit,
         };
@@ -151,6 +156,8 @@ mod tests {
             generation: 1,
             restarts: 5,
             last_upgrade: Some(LastUpgrade { outcome: Outcome::RolledBack, reason: "why".into() }),
+            deaths: 0,
+            settings: Default::default(),
             workers: vec![
                 worker(0, Some(ChildId(9)), "ready", killed, None),
                 worker(1, None, "waiting", Some((Ended::Code(7), 0)), Some(1_500_000_000)),

@@ -3,6 +3,7 @@
 //! one-line YAML (a document that starts with `---`) is accepted. Pure; a line costs no more than its length is worth:
 //! nesting, aliases and the number of values are bounded.
 
+use super::einhorn::{self, Word};
 use crate::plan::{Nanos, SECOND, Signal, Strategy, nearest};
 use crate::supervise::{Command, Wait};
 use serde_json::{Map, Value, json};
@@ -16,6 +17,8 @@ pub const LINE_BYTES_MAX: usize = 64 * 1024;
 pub enum Wanted {
     /// Something that the supervisor answers.
     Supervisor(Command),
+    /// The same in einhorn's words, or something that is answered without it.
+    Einhorn(Word),
     /// Every event from now on.
     Events,
     /// einhorn's `worker:ack`: the worker of this pid is ready.
@@ -72,8 +75,8 @@ const WAITS: [(&str, Wait); 3] = [("told", Wait::Told), ("drained", Wait::Draine
 /// einhorn's commands that a worker sends.
 const WORKER_COMMANDS: [&str; 2] = ["worker:ack", "worker:ping"];
 
-/// Reads one line, without its newline.
-pub fn parse(line: &[u8]) -> Result<Request, Refused> {
+/// Reads one line, without its newline. `einhorn`: whether that is the standard language here.
+pub fn parse(line: &[u8], einhorn: bool) -> Result<Request, Refused> {
     let refused = |message: String| Refused { id: None, message };
     if line.len() > LINE_BYTES_MAX {
         return Err(refused(format!("the line is longer than {LINE_BYTES_MAX} bytes")));
@@ -86,7 +89,7 @@ pub fn parse(line: &[u8]) -> Result<Request, Refused> {
         Some(Value::Array(_) | Value::Object(_)) => return Err(refused("\"id\" must be a number or a string".into())),
         Some(scalar) => Some(scalar.clone()),
     };
-    match wanted(&request) {
+    match wanted(&request, einhorn) {
         Ok(wanted) => Ok(Request { id, wanted }),
         Err(message) => Err(Refused { id, message }),
     }
@@ -119,7 +122,7 @@ fn document(line: &[u8]) -> Option<Value> {
 }
 
 /// einhorn's requests are flat: a mapping of scalars, and a list of strings in it. The budget holds that.
-fn yaml(text: &str) -> Option<Value> {
+pub(super) fn yaml(text: &str) -> Option<Value> {
     let budget = serde_saphyr::budget! {
         max_depth: 8, max_nodes: 512, max_events: 1024, max_aliases: 0, max_anchors: 0, max_documents: 1,
         max_merge_keys: 0, flow_nesting_limit: 8
@@ -128,7 +131,7 @@ fn yaml(text: &str) -> Option<Value> {
     serde_saphyr::from_str_with_options(text, options).ok()
 }
 
-fn wanted(request: &Map<String, Value>) -> Result<Wanted, String> {
+fn wanted(request: &Map<String, Value>, einhorn: bool) -> Result<Wanted, String> {
     let command = match request.get("command") {
         Some(Value::String(command)) => command.as_str(),
         Some(other) => return Err(format!("\"command\" must be a string, not {other}")),
@@ -144,6 +147,9 @@ fn wanted(request: &Map<String, Value>) -> Result<Wanted, String> {
             "worker:ack" => Wanted::Ack { pid },
             _ => Wanted::Ping { pid, request_id: request.get("request_id").cloned() },
         });
+    }
+    if einhorn::is_meant(request, einhorn) {
+        return einhorn::parse(command, request).map(Wanted::Einhorn);
     }
     let Some((command, keys)) = COMMANDS.iter().find(|(name, _)| *name == command) else {
         return Err(unrecognized(command));
@@ -166,8 +172,8 @@ fn wanted(request: &Map<String, Value>) -> Result<Wanted, String> {
         "reexec" => Command::Reexec,
         "promote" => Command::Promote { service: options.text("service")? },
         "rollback" => Command::Rollback { service: options.text("service")? },
-        "signal" => Command::Signal { service: options.text("service")?, signal: options.signal()? },
-        "stop" => Command::Stop,
+        "signal" => Command::Signal { service: options.text("service")?, signals: vec![options.signal()?] },
+        "stop" => Command::Stop { signal: None, wait: true },
         _ => return Ok(Wanted::Events),
     };
     Ok(Wanted::Supervisor(supervisor))

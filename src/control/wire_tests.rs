@@ -12,7 +12,7 @@ fn ask(command: Command) -> Wanted {
 fn requests_are_understood() {
     let scale = |service: Option<&str>| ask(Command::Scale { service: service.map(Into::into), number: 4 });
     let restart = |service: Option<&str>, slot| ask(Command::Restart { service: service.map(Into::into), slot });
-    let signal = ask(Command::Signal { service: None, signal: Signal(10) });
+    let signal = ask(Command::Signal { service: None, signals: vec![Signal(10)] });
     let upgrade = |service: Option<&str>, strategy, timeout_ns, wait| {
         ask(Command::Upgrade { service: service.map(Into::into), strategy, timeout_ns, wait })
     };
@@ -24,7 +24,7 @@ fn requests_are_understood() {
         ("---%0Aid: 1%0Acommand: status%0Aargs: []%0A", Some(json!(1)), ask(Command::Status)),
         ("---%0Acommand: ready%0Auser:%0A", None, ask(Command::Ready)),
         // Others.
-        ("---\ncommand: stop", None, ask(Command::Stop)),
+        ("---\ncommand: stop", None, ask(Command::Stop { signal: None, wait: true })),
         ("--- {command: status, id: a}", Some(json!("a")), ask(Command::Status)),
         (r#"{"command":"worker:ack","pid":1234}"#, None, Wanted::Ack { pid: 1234 }),
         (r#"{"command":"status"}"#, None, ask(Command::Status)),
@@ -49,7 +49,7 @@ fn requests_are_understood() {
         (r#"{"command":"promote"}"#, None, ask(Command::Promote { service: None })),
         (r#"{"command":"rollback"}"#, None, ask(Command::Rollback { service: None })),
     ] {
-        assert_eq!(parse(line.as_bytes()), Ok(Request { id, wanted }), "{line}");
+        assert_eq!(parse(line.as_bytes(), false), Ok(Request { id, wanted }), "{line}");
     }
 }
 
@@ -110,11 +110,11 @@ fn refusals_say_why() {
             "worker:ping: \"pid\" must be a process id, not 99999999999",
         ),
     ] {
-        let refused = parse(line.as_bytes()).expect_err(line);
+        let refused = parse(line.as_bytes(), false).expect_err(line);
         assert!(refused.message.starts_with(message), "{}: {}", &line[..line.len().min(80)], refused.message);
         assert!(refused.message.len() < 300 && !refused.message.contains('\n'), "{}", refused.message);
     }
-    let refused = parse(br#"{"command":"nonsense","id":"a%25"}"#).expect_err("unknown");
+    let refused = parse(br#"{"command":"nonsense","id":"a%25"}"#, false).expect_err("unknown");
     assert_eq!(refused.id, Some(json!("a%")));
 }
 
@@ -157,7 +157,7 @@ fn flipped_bytes_are_answered() {
                 _ => line.insert(at, (random() % 256) as u8),
             }
         }
-        match parse(&line) {
+        match parse(&line, false) {
             Ok(request) => {
                 understood += 1;
                 let id = request.id.unwrap_or_default();

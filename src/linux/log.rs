@@ -1,7 +1,7 @@
 //! prebind's own log: one line per event on stderr, for people or as JSON.
 
 use crate::control::event::{EventLine, Level};
-use crate::plan::LogSpec;
+use crate::plan::{LogSpec, Manner};
 use std::io::{Write, stderr};
 use std::time::SystemTime;
 
@@ -9,12 +9,37 @@ use std::time::SystemTime;
 #[derive(Clone, Copy, Debug)]
 pub struct Log {
     spec: LogSpec,
+    manner: Manner,
+    /// What `louder` and `quieter` made of it.
+    shifted: i8,
 }
 
 impl Log {
     /// As asked.
-    pub fn new(spec: LogSpec) -> Log {
-        Log { spec }
+    pub fn new(spec: LogSpec, manner: Manner) -> Log {
+        Log { spec, manner, shifted: 0 }
+    }
+
+    /// How much more is logged than the plan asks for.
+    pub fn shifted(&self) -> i8 {
+        self.shifted
+    }
+
+    /// Logs more, or less, from now on.
+    pub fn shift(&mut self, by: i8) {
+        let before = self.spec.verbosity;
+        self.spec.verbosity = (before + by).clamp(-1, 1);
+        self.shifted += self.spec.verbosity - before;
+    }
+
+    /// einhorn's number of what is logged: 0 all, 1 what matters, 2 errors.
+    pub fn einhorn_verbosity(&self) -> i8 {
+        (1 - self.spec.verbosity).clamp(0, 2)
+    }
+
+    /// Whether lines are to be in einhorn's words.
+    pub(super) fn is_einhorns(&self) -> bool {
+        self.manner == Manner::Einhorn && !self.spec.json
     }
 
     /// Whether a line of this level is written at all.
@@ -35,6 +60,9 @@ impl Log {
         }
         let text = if self.spec.json {
             format!("{}\n", line.json(Some(&timestamp())))
+        } else if self.manner == Manner::Einhorn {
+            let level = if line.level == Level::Warn { "INFO".into() } else { line.level.word().to_uppercase() };
+            format!("[MASTER {}] {level}: {}\n", std::process::id(), line.message)
         } else {
             format!("prebind: {}\n", line.message)
         };

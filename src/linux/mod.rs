@@ -9,6 +9,7 @@ mod proc;
 mod replace;
 mod signals;
 mod sources;
+mod speak;
 mod terminal;
 mod trim;
 
@@ -16,18 +17,16 @@ pub use log::Log;
 pub use replace::{Own, State};
 
 use crate::control::Claim;
-use crate::control::event::{EventLine, Level, Names, event};
+use crate::control::einhorn::Teller;
+use crate::control::event::{EventLine, Level};
 use crate::control::server::{Judge, Server};
-use crate::control::status::{Facts, SocketLine, reply_to};
 use crate::notify::socket::WorkersSocket;
 use crate::notify::upward::Upward as Manager;
-use crate::plan::{Nanos, Plan, ServiceId, SocketId};
+use crate::plan::{Manner, Nanos, Plan, ServiceId, SocketId};
 use crate::run::Kernel;
 use crate::sockets::{SocketError, Sockets};
 use crate::spawn::{Base, Copy, launch};
-use crate::supervise::{
-    Accepting, Action, Answer, AskId, ChildId, Event, Happening, SpawnFailure, Start, Supervisor, Upward,
-};
+use crate::supervise::{Accepting, Action, ChildId, Event, Happening, SpawnFailure, Start, Supervisor, Upward};
 use children::Children;
 use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 use nix::time::{ClockId, clock_gettime};
@@ -55,11 +54,11 @@ pub struct Early {
 impl Early {
     /// From here on no signal kills prebind; what comes is heard once the loop runs.
     /// `keeps_hup`: known from the program before this one.
-    pub fn new(keeps_hup: Option<bool>) -> io::Result<Early> {
+    pub fn new(keeps_hup: Option<bool>, manner: Manner) -> io::Result<Early> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let signals = {
             let _inside = runtime.enter();
-            Signals::new(keeps_hup)?
+            Signals::new(keeps_hup, manner)?
         };
         Ok(Early { runtime, signals })
     }
@@ -86,6 +85,8 @@ pub struct Parts {
     pub claim: Option<Claim>,
     /// How this program was started.
     pub own: Own,
+    /// Who counts for einhorn's log.
+    pub teller: Teller,
 }
 
 /// Linux.
@@ -102,6 +103,7 @@ pub struct Linux {
     terminal: Option<Terminal>,
     claim: Option<Claim>,
     own: Own,
+    teller: Teller,
     /// Descriptors of BARRIER=1: closed once everything said before them was handled.
     barriers: RefCell<Vec<OwnedFd>>,
     started_at: Nanos,
@@ -116,7 +118,8 @@ impl Linux {
         let Early { runtime, signals } = early;
         let sources = {
             let _inside = runtime.enter();
-            let control = parts.control.map(Server::new).transpose()?;
+            let mut control = parts.control.map(Server::new).transpose()?;
+            control.iter_mut().for_each(|control| control.keep_manner(parts.plan.manner));
             let paths = parts.sockets.watch().map(|fd| fd.try_clone_to_owned()).transpose()?;
             Sources::new(signals, control, parts.notify, paths)?
         };
@@ -132,6 +135,7 @@ impl Linux {
             log: parts.log,
             claim: parts.claim,
             own: parts.own,
+            teller: parts.teller,
             terminal: if alone { Terminal::of_stdin() } else { None },
             barriers: RefCell::default(),
             started_at: monotonic(),
@@ -238,57 +242,8 @@ impl Linux {
         self.sockets.close_from(SocketId(self.plan.sockets.len() as u16));
     }
 
-    fn answer(&mut self, ask: AskId, answer: &Answer) {
-        let lines = if matches!(answer, Answer::Status(_)) { self.socket_lines() } else { Vec::new() };
-        let facts = Facts {
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION"),
-            uptime_ns: monotonic().saturating_sub(self.started_at),
-            sockets: &lines,
-            service_name: &|id| self.plan.service(id).name.as_str(),
-            pid_of: &|child| self.children.pid(child),
-        };
-        let (ok, message, data) = reply_to(answer, &facts);
-        if let Some(control) = &mut self.sources.control {
-            control.answer(ask, ok, &message, data);
-        }
-    }
-
-    fn socket_lines(&self) -> Vec<SocketLine> {
-        let line = |number: usize| {
-            let id = SocketId(number as u16);
-            let facts = self.sockets.facts(id);
-            SocketLine {
-                name: facts.name.clone(),
-                kind: facts.kind,
-                address: facts.address.clone(),
-                inherited: facts.inherited,
-                queue: self.sockets.queue(id),
-            }
-        };
-        (0..self.plan.sockets.len()).filter(|n| !self.plan.sockets[*n].retired).map(line).collect()
-    }
-
-    /// Log and subscribers.
-    fn publish(&mut self, line: &EventLine) {
-        self.log.write(line);
-        if let Some(control) = &mut self.sources.control
-            && control.has_subscribers()
-        {
-            control.publish(&line.json(Some(&log::timestamp())));
-        }
-    }
-
     fn report(&mut self, happening: &Happening) {
-        let names = Names {
-            service: &|id| self.plan.service(id).name.as_str(),
-            sockets: &|id| {
-                let ids = self.plan.service(id).sockets.iter();
-                ids.map(|id| self.plan.socket(*id).name.as_str()).collect()
-            },
-        };
-        let line = event(happening, &names, &|child| self.children.pid(child));
-        self.publish(&line);
+        self.report_line(happening);
         if *happening == Happening::AllReady {
             trim::trim();
         }
@@ -347,6 +302,9 @@ impl Kernel for Linux {
             self.say(level, name, message);
         }
         events.extend(turn.events);
+        for (ask, word) in turn.asked {
+            self.answer_local(ask, &word);
+        }
         if turn.children {
             self.reap(events);
         }

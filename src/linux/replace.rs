@@ -7,6 +7,7 @@ use super::children::FrozenChild;
 use super::terminal::Terminal;
 use super::{Linux, Parts, trim};
 use crate::control::Claim;
+use crate::control::event::Level;
 use crate::control::place::FrozenClaim;
 use crate::control::server::{FrozenServer, Server};
 use crate::notify::socket::{FrozenWorkersSocket, WorkersSocket};
@@ -77,6 +78,7 @@ pub struct State {
     version: String,
     own: Own,
     plan: Plan,
+    log_shifted: i8,
     supervisor: serde_json::Value,
     sockets: FrozenSockets,
     claim: Option<FrozenClaim>,
@@ -114,6 +116,11 @@ impl State {
     /// How the first program was started.
     pub fn own(&self) -> Own {
         self.own.clone()
+    }
+
+    /// How much more is logged than the plan asks for.
+    pub fn log_shifted(&self) -> i8 {
+        self.log_shifted
     }
 
     /// The plan that runs.
@@ -183,7 +190,9 @@ impl Linux {
         linux.terminal = state.has_terminal.then(Terminal::taken_over);
         if let Some(server) = state.server.take() {
             let _inside = linux.runtime.enter();
-            linux.sources.control = Some(Server::thaw(server, &mut claim)?);
+            let mut server = Server::thaw(server, &mut claim)?;
+            server.keep_manner(linux.plan.manner);
+            linux.sources.control = Some(server);
         }
         for child in state.children {
             linux.children.thaw(child, change, &mut claim);
@@ -200,6 +209,10 @@ impl Linux {
     /// Replaces this program. Returns only where that failed.
     pub(super) fn replace_program(&mut self, supervisor: &Supervisor, events: &mut Vec<Event>) {
         self.barriers.get_mut().clear();
+        if self.log.is_einhorns() {
+            let words = self.own.words(&self.plan.reexec_as, &[]);
+            self.say(Level::Info, "reexec", format!("About to re-exec einhorn master as {words:?}"));
+        }
         // From here until the next program's handlers stand every signal waits.
         let blocked = SigSet::all().thread_set_mask();
         let told = self.sources.heard();
@@ -223,6 +236,7 @@ impl Linux {
             version: env!("CARGO_PKG_VERSION").into(),
             own: self.own.clone(),
             plan: self.plan.clone(),
+            log_shifted: self.log.shifted(),
             supervisor: supervisor.freeze()?,
             sockets: self.sockets.freeze(&mut fds),
             claim: self.claim.as_ref().map(|claim| claim.freeze(&mut fds)),

@@ -3,9 +3,11 @@
 
 #![allow(unsafe_code)]
 
+use crate::plan::{Manner, Signal};
 use crate::supervise::Told;
 use nix::libc::{self, siginfo_t};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal as Unix, sigaction};
+use nix::unistd::getppid;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::raw::WithRawSiginfo;
 use std::io;
@@ -40,30 +42,42 @@ pub(super) enum Heard {
 #[derive(Debug)]
 pub(super) struct Signals {
     delivery: SignalDelivery<UnixStream, WithRawSiginfo>,
+    habits: Habits,
+}
+
+/// What decides on a signal's meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Habits {
     /// Started under nohup: a terminal that closes is no reason to stop.
     keeps_hup: bool,
+    /// USR2 stops: under einhorn's name, or as an einhorn's worker.
+    usr2_stops: bool,
+    manner: Manner,
 }
 
 impl Signals {
     /// Inside the runtime. `keeps_hup`: known from the program before.
-    pub(super) fn new(keeps_hup: Option<bool>) -> io::Result<Signals> {
+    pub(super) fn new(keeps_hup: Option<bool>, manner: Manner) -> io::Result<Signals> {
         let keeps_hup = keeps_hup.map_or_else(hup_is_ignored, Ok)?;
+        let master = std::env::var("EINHORN_MASTER_PID").ok().and_then(|pid| pid.parse().ok());
+        let usr2_stops = manner == Manner::Einhorn || master == Some(getppid().as_raw());
+        let habits = Habits { keeps_hup, usr2_stops, manner };
         let (read, write) = UnixStream::pair()?;
         let write = write.into_std()?;
         let delivery = SignalDelivery::with_pipe(read, write, WithRawSiginfo, HEARD)?;
         // Whoever started us may have left signals blocked; what came meanwhile is heard now.
         SigSet::empty().thread_set_mask()?;
-        Ok(Signals { delivery, keeps_hup })
+        Ok(Signals { delivery, habits })
     }
 
     pub(super) fn keeps_hup(&self) -> bool {
-        self.keeps_hup
+        self.habits.keeps_hup
     }
 
     /// What the handlers saw and nobody handled yet.
     pub(super) fn left(&mut self) -> Vec<Told> {
-        let keeps_hup = self.keeps_hup;
-        let heard = self.delivery.pending().filter_map(|info| meaning(&info, keeps_hup));
+        let habits = self.habits;
+        let heard = self.delivery.pending().filter_map(|info| meaning(&info, habits));
         heard.filter_map(|one| if let Heard::Told(told) = one { Some(told) } else { None }).collect()
     }
 
@@ -80,10 +94,10 @@ impl Signals {
         if !woken {
             return Poll::Pending;
         }
-        let keeps_hup = self.keeps_hup;
+        let habits = self.habits;
         let mut heard: Vec<Heard> = Vec::new();
         for info in self.delivery.pending() {
-            if let Some(one) = meaning(&info, keeps_hup)
+            if let Some(one) = meaning(&info, habits)
                 && !heard.contains(&one)
             {
                 heard.push(one);
@@ -95,14 +109,19 @@ impl Signals {
 
 /// What a signal means, by who sent it: the kernel sends HUP when the terminal closes, TTIN and TTOU when a
 /// background process uses it.
-fn meaning(info: &siginfo_t, keeps_hup: bool) -> Option<Heard> {
+fn meaning(info: &siginfo_t, habits: Habits) -> Option<Heard> {
     let by_kernel = info.si_code > 0;
+    let einhorn = habits.manner == Manner::Einhorn;
     match info.si_signo {
         libc::SIGCHLD => Some(Heard::Child),
+        libc::SIGTERM if einhorn => Some(Heard::Told(Told::StopWith(Signal::TERM))),
+        libc::SIGINT if einhorn => Some(Heard::Told(Told::Stop)),
+        libc::SIGQUIT if einhorn => Some(Heard::Told(Told::Abandon(Signal::QUIT))),
+        libc::SIGUSR2 if habits.usr2_stops => Some(Heard::Told(Told::Stop)),
         libc::SIGTERM => Some(Heard::Told(Told::Stop)),
         libc::SIGINT => Some(Heard::Told(Told::Interrupt)),
         libc::SIGQUIT => Some(Heard::Told(Told::Quit)),
-        libc::SIGHUP if by_kernel => (!keeps_hup).then_some(Heard::Told(Told::Stop)),
+        libc::SIGHUP if by_kernel => (!habits.keeps_hup).then_some(Heard::Told(Told::Stop)),
         libc::SIGHUP | libc::SIGUSR2 => Some(Heard::Told(Told::Upgrade)),
         libc::SIGTTIN if !by_kernel => Some(Heard::Told(Told::More)),
         libc::SIGTTOU if !by_kernel => Some(Heard::Told(Told::Fewer)),
@@ -145,7 +164,18 @@ mod tests {
             (libc::SIGINT, kernel, false, Some(Heard::Told(Told::Interrupt))),
             (libc::SIGCHLD, 1, false, Some(Heard::Child)),
         ] {
-            assert_eq!(meaning(&info(signo, code), keeps_hup), heard, "{signo} {code}");
+            let habits = Habits { keeps_hup, usr2_stops: false, manner: Manner::Prebind };
+            assert_eq!(meaning(&info(signo, code), habits), heard, "{signo} {code}");
+        }
+        for (signo, told) in [
+            (libc::SIGTERM, Told::StopWith(Signal::TERM)),
+            (libc::SIGINT, Told::Stop),
+            (libc::SIGUSR2, Told::Stop),
+            (libc::SIGQUIT, Told::Abandon(Signal::QUIT)),
+            (libc::SIGHUP, Told::Upgrade),
+        ] {
+            let habits = Habits { keeps_hup: false, usr2_stops: true, manner: Manner::Einhorn };
+            assert_eq!(meaning(&info(signo, user), habits), Some(Heard::Told(told)), "{signo}");
         }
     }
 }

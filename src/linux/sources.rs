@@ -4,10 +4,11 @@
 #![allow(unsafe_code)]
 
 use super::signals::{Heard, Signals};
+use crate::control::einhorn::Word;
 use crate::control::event::Level;
 use crate::control::server::{Incoming, Judge, Server};
 use crate::notify::socket::{Datagram, WorkersSocket};
-use crate::supervise::{Event, Told};
+use crate::supervise::{AskId, Event, Told};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::task::{Context, Poll};
@@ -35,6 +36,8 @@ pub(super) struct Sources {
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     pub(super) events: Vec<Event>,
+    /// What is asked of us, not of the supervisor.
+    pub(super) asked: Vec<(AskId, Word)>,
     /// Children may have ended.
     pub(super) children: bool,
     /// Our unix paths may have vanished.
@@ -46,7 +49,12 @@ pub(super) struct Turn {
 
 impl Turn {
     fn is_something(&self) -> bool {
-        !self.events.is_empty() || self.children || self.paths || self.timed_out || !self.remarks.is_empty()
+        !self.events.is_empty()
+            || !self.asked.is_empty()
+            || self.children
+            || self.paths
+            || self.timed_out
+            || !self.remarks.is_empty()
     }
 }
 
@@ -117,11 +125,14 @@ impl Sources {
         if let Some(control) = &mut self.control
             && let Poll::Ready(incoming) = control.poll(cx, who)
         {
-            turn.events.extend(incoming.into_iter().filter_map(|one| match one {
-                Incoming::Ask(ask, command) => Some(Event::Asked(ask, command)),
-                Incoming::Acked(child) => Some(Event::Acked(child)),
-                Incoming::Pinged(_) => None,
-            }));
+            for one in incoming {
+                match one {
+                    Incoming::Ask(ask, command) => turn.events.push(Event::Asked(ask, command)),
+                    Incoming::Acked(child) => turn.events.push(Event::Acked(child)),
+                    Incoming::Pinged(_) => {}
+                    Incoming::Local(ask, word) => turn.asked.push((ask, word)),
+                }
+            }
         }
         if let Some(paths) = &self.paths
             && let Poll::Ready(Ok(mut guard)) = paths.poll_read_ready(cx)

@@ -1,8 +1,8 @@
 //! All that is wrong with a plan, at once; and what only a whole plan can tell: names to ids, `auto` to a value.
 
 use super::{
-    Address, Command, ListenEnv, Nanos, Number, Origin, Piece, Plan, Problem, Restart, SECOND, ServiceSpec, SocketId,
-    SocketRef, SocketSpec, Strategy, Template, nearest,
+    Address, Command, ListenEnv, Manner, Nanos, Number, Origin, Piece, Plan, Problem, Restart, SECOND, ServiceSpec,
+    SocketId, SocketRef, SocketSpec, Strategy, Template, nearest,
 };
 
 /// How long PID 1 waits before SIGKILL: container engines give it 10 s.
@@ -21,8 +21,12 @@ pub struct Facts {
 pub fn check(mut plan: Plan, facts: Facts) -> Result<Plan, Vec<Problem>> {
     let mut problems = Vec::new();
     super::socket_check::sockets(&plan.sockets, &mut problems);
+    let einhorn = plan.manner == Manner::Einhorn;
     let Plan { sockets, services, .. } = &mut plan;
     for service in services.iter_mut() {
+        if einhorn {
+            service.max_unacked = service.max_unacked.or(Some(facts.cpus.max(1)));
+        }
         settle(service, sockets, facts, &mut problems);
     }
     super::socket_check::sharing(sockets, services, &mut problems);

@@ -51,6 +51,22 @@ pub struct Plan {
     pub log: LogSpec,
     /// `--reexec-as`: the words that are run when prebind replaces itself, before its own arguments; empty: its own path.
     pub reexec_as: Vec<String>,
+    /// Under which name it was started.
+    pub manner: Manner,
+    /// prebind's own scheduling priority (einhorn's `--nice M`).
+    pub own_nice: Option<i32>,
+    /// What the front door took otherwise than asked, a line each: said at the start.
+    pub remarks: Vec<String>,
+}
+
+/// Whose habits it keeps: what signals mean, the words of the log, the default language of the control socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Manner {
+    /// Our own.
+    #[default]
+    Prebind,
+    /// einhorn's: started by a link of that name.
+    Einhorn,
 }
 
 /// `-c -d -e -f --no-control`: how a running prebind is found.

@@ -36,6 +36,8 @@ pub struct ServiceSpec {
     pub watchdog_ns: Option<Nanos>,
     /// How many may be starting at once; `None`: all at first, the surge later.
     pub max_unacked: Option<u32>,
+    /// Whether `max_unacked` bounds the first start as well; einhorn starts all at first.
+    pub bounded_first: bool,
     /// Bound on the processes above the number asked for, while workers are replaced.
     pub max_upgrade_additional: Option<u32>,
     /// How an upgrade replaces the workers.
@@ -234,6 +236,8 @@ impl Resource {
 }
 
 impl ServiceSpec {
+    /// For spans that are never over: longer than prebind runs.
+    pub const NEVER_NS: Nanos = 1_000_000_000 * SECOND;
     /// Connections on their way to a slot's own socket arrive within this time: 20 ms were measured on loopback.
     pub const SLOT_DRAIN_NS: Nanos = SECOND / 10;
 }
@@ -256,6 +260,7 @@ impl Default for ServiceSpec {
             stop_signal: Signal::TERM,
             watchdog_ns: None,
             max_unacked: None,
+            bounded_first: true,
             max_upgrade_additional: None,
             strategy: Strategy::Rolling,
             bake_ns: 10 * SECOND,

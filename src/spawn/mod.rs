@@ -10,11 +10,13 @@ mod error;
 mod fill;
 mod identity;
 mod lookup;
+mod priority;
 mod recipe;
 #[cfg(test)]
 mod tests;
 
 pub use error::{SpawnError, Stage};
+pub use priority::renice_self;
 
 use crate::plan::{Plan, ServiceId, ServiceSpec, SocketId};
 use crate::sockets::{SocketFacts, Sockets};

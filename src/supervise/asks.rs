@@ -149,7 +149,7 @@ impl Supervisor {
         }
         let mut begun = Vec::new();
         for n in meant {
-            self.begin_upgrade(now, n, strategy, timeout_ns, ask, out);
+            self.begin_upgrade(now, n, strategy, timeout_ns, ask.into_iter().collect(), out);
             let service = &self.services[n];
             begun.push(format!("{}: generation {} begins", service.name, service.generation));
         }

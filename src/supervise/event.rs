@@ -1,6 +1,6 @@
 //! What the supervisor is told ([`Event`]) and what it wants done ([`Action`]). No pid, no descriptor, no time.
 
-use super::{Answer, Happening};
+use super::{Answer, Happening, Settings};
 use crate::notify::Note;
 use crate::plan::{Nanos, ServiceId, Signal, Strategy};
 use serde::{Deserialize, Serialize};
@@ -86,6 +86,10 @@ pub enum Told {
     Quit,
     /// HUP, USR2.
     Upgrade,
+    /// Stop, with this signal in the place of each service's own; told again, it is sent again.
+    StopWith(Signal),
+    /// Send this signal to all workers and end at once, with 1.
+    Abandon(Signal),
     /// TTIN.
     More,
     /// TTOU.
@@ -143,15 +147,37 @@ pub enum Command {
     },
     /// Replace prebind's own program in place.
     Reexec,
-    /// Send a signal to the main process of every worker.
+    /// Replace prebind's own program in place, then upgrade every service; answered when the upgrade is over.
+    ReplaceAndUpgrade {
+        /// How.
+        strategy: Strategy,
+    },
+    /// Send signals to the main process of every worker.
     Signal {
         /// `None`: all services.
         service: Option<String>,
-        /// Which.
-        signal: Signal,
+        /// Which, in order.
+        signals: Vec<Signal>,
+    },
+    /// One worker more or less of the only service, never less than one.
+    Step {
+        /// More.
+        more: bool,
+    },
+    /// Change policies while it runs.
+    Configure {
+        /// So many workers of the only service.
+        number: Option<u32>,
+        /// Of every service.
+        settings: Settings,
     },
     /// Stop everything and end.
-    Stop,
+    Stop {
+        /// Instead of each service's stop signal.
+        signal: Option<Signal>,
+        /// Answered at the end, not at once.
+        wait: bool,
+    },
 }
 
 /// What the answer to an upgrade waits for.

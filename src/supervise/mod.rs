@@ -52,7 +52,7 @@ mod worker;
 
 pub use event::{Accepting, Action, AskId, ChildId, Command, Ended, Event, SpawnFailure, Start, Told, Upward, Wait};
 pub use status::{
-    Answer, Happening, HowReady, LastUpgrade, Next, Outcome, Phase, ServiceStatus, Status, Who, WorkerStatus,
+    Answer, Happening, HowReady, LastUpgrade, Next, Outcome, Phase, ServiceStatus, Settings, Status, Who, WorkerStatus,
 };
 
 use crate::exit::Exit;
@@ -145,6 +145,12 @@ impl Supervisor {
         let workers = self.children.values().filter_map(Worker::deadline).min();
         let services = self.services.iter().filter_map(|service| self.service_deadline(service)).min();
         soonest(self.ping_at, soonest(workers, services))
+    }
+
+    /// How many workers the first service is asked for, and which workers are ready: what a log counts from.
+    pub fn up(&self) -> (u32, Vec<ChildId>) {
+        let ready = self.children.iter().filter(|(_, worker)| worker.ready_since().is_some());
+        (self.services.first().map_or(0, |service| service.number), ready.map(|(child, _)| *child).collect())
     }
 
     /// Set once everything is over.

@@ -1,10 +1,11 @@
 //! prebind's own replacement: the whole state as plain data, taken over by the next program in this process. Children,
 //! requests and deadlines keep their names and times: the monotonic clock goes on.
 
+use super::asks::Ask;
 use super::planted::{self, Bug};
 use super::service::Service;
-use super::{Action, Answer, AskId, ChildId, Happening, Supervisor};
-use crate::plan::{Change, Nanos, Plan, ServiceId};
+use super::{Action, Answer, AskId, ChildId, Happening, Settings, Supervisor};
+use crate::plan::{Change, Nanos, Plan, ServiceId, Strategy};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,9 +13,17 @@ use serde_json::Value;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Replacing {
     /// Who waits for it.
-    ask: Option<AskId>,
-    /// An upgrade of every service is to follow.
-    then_upgrade: bool,
+    asks: Vec<AskId>,
+    /// What is to follow.
+    then: Option<Upgrade>,
+}
+
+/// An upgrade of every service.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Upgrade {
+    strategy: Option<Strategy>,
+    /// Who waits for it.
+    asks: Vec<AskId>,
 }
 
 impl Supervisor {
@@ -51,6 +60,7 @@ impl Supervisor {
                 known.scale_to = Some(number);
             }
             Service { id: known.id, name: known.name, policy: known.policy, retired: known.retired, .. } = service;
+            known.configure(Settings::default());
             self.services.push(known);
         }
         for worker in self.children.values_mut() {
@@ -68,30 +78,27 @@ impl Supervisor {
         self.replacing.is_some() && self.ended.is_none()
     }
 
-    pub(super) fn asked_to_replace(&mut self, ask: AskId, out: &mut Vec<Action>) {
-        let refused = match (&self.stopping, &mut self.replacing) {
-            (Some(_), _) => "prebind is stopping",
-            (None, Some(Replacing { ask: Some(_), .. })) => "prebind is being replaced already",
-            (None, replacing) => {
-                replacing.get_or_insert_default().ask = Some(ask);
-                return;
-            }
-        };
-        out.push(Action::Answer(ask, Answer::Refused(refused.into())));
+    pub(super) fn asked_to_replace(&mut self, ask: AskId) -> Result<(), String> {
+        self.refused_while_stopping()?;
+        self.replacing.get_or_insert_default().asks.push(ask);
+        Ok(())
     }
 
-    /// HUP: prebind itself first, with the plan as it is then, and the workers after it.
-    pub(super) fn told_to_upgrade(&mut self) {
-        if self.stopping.is_none() {
-            self.replacing.get_or_insert_default().then_upgrade = true;
-        }
+    /// HUP: prebind itself first, with the plan as it is then, and the workers after it. The last one's strategy counts.
+    pub(super) fn replace_and_upgrade(&mut self, strategy: Option<Strategy>, ask: Option<AskId>) -> Result<(), String> {
+        self.refused_while_stopping()?;
+        let then = self.replacing.get_or_insert_default().then.get_or_insert_default();
+        then.strategy = strategy;
+        then.asks.extend(ask);
+        Ok(())
     }
 
     pub(super) fn replaced(&mut self, now: Nanos, out: &mut Vec<Action>) {
-        let Replacing { ask, then_upgrade } = self.replacing.take().unwrap_or_default();
+        let Replacing { asks, then } = self.replacing.take().unwrap_or_default();
         out.push(Action::Report(Happening::Replaced));
         let message = "prebind was replaced in place, the workers went on";
-        out.extend(ask.map(|ask| Action::Answer(ask, Answer::Done(message.into()))));
+        out.extend(asks.into_iter().map(|ask| Action::Answer(ask, Answer::Done(message.into()))));
+        let mut begun = Vec::new();
         for n in 0..self.services.len() {
             if self.services[n].retired {
                 self.halt_rollout(now, n, "it is not asked for any more", out);
@@ -101,17 +108,25 @@ impl Supervisor {
             }
             let service = &mut self.services[n];
             let runs_new_code = std::mem::take(&mut service.added);
-            if then_upgrade && !planted::is(Bug::UpgradeForgotten) && !service.retired && !runs_new_code {
-                self.begin_upgrade(now, n, None, None, None, out);
+            if !service.retired && !runs_new_code && !planted::is(Bug::UpgradeForgotten) {
+                begun.push(n);
+            }
+        }
+        if let Some(Upgrade { strategy, asks }) = then {
+            asks.iter().for_each(|ask| self.open_ask(*ask, begun.len()));
+            for n in begun {
+                let asks: Vec<Ask> = asks.iter().map(|id| Ask { id: *id, drained: false }).collect();
+                self.begin_upgrade(now, n, strategy, None, asks, out);
             }
         }
     }
 
     pub(super) fn replace_failed(&mut self, why: &str, out: &mut Vec<Action>) {
-        let Replacing { ask, .. } = self.replacing.take().unwrap_or_default();
+        let Replacing { mut asks, then } = self.replacing.take().unwrap_or_default();
+        asks.extend(then.unwrap_or_default().asks);
         out.push(Action::Report(Happening::ReplaceFailed(why.into())));
         let message = format!("prebind was not replaced, nothing changed: {why}");
-        out.extend(ask.map(|ask| Action::Answer(ask, Answer::Refused(message))));
+        out.extend(asks.into_iter().map(|ask| Action::Answer(ask, Answer::Refused(message.clone()))));
     }
 
     /// What the plan does not ask for any more goes with the last worker that may have it.

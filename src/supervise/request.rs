@@ -3,7 +3,8 @@
 use super::service::Service;
 use super::slot::Pending;
 use super::{
-    Action, Answer, AskId, ChildId, Command, Happening, Phase, ServiceStatus, Status, Supervisor, WorkerStatus,
+    Action, Answer, AskId, ChildId, Command, Happening, Phase, ServiceStatus, Settings, Status, Supervisor,
+    WorkerStatus,
 };
 use crate::plan::{Nanos, Signal, nearest};
 
@@ -19,13 +20,25 @@ impl Supervisor {
                 let ready = self.stopping.is_none() && self.services.iter().all(Service::is_ready);
                 out.push(Action::Answer(ask, Answer::Ready(ready, self.status_line())));
             }
-            Command::Stop => self.stop(now, None, Some(ask), out),
+            Command::Stop { signal, wait: true } => self.stop(now, signal, Some(ask), out),
+            Command::Stop { signal, wait: false } => {
+                self.stop(now, signal, None, out);
+                out.push(Action::Answer(ask, Answer::Done("stopping".into())));
+            }
             Command::Scale { service, number } => {
-                let answer = self.asked_to_scale(now, service.as_deref(), number, out);
+                let answer = self.asked_to_scale(now, service.as_deref(), &|_| number, out);
+                out.push(Action::Answer(ask, answer.unwrap_or_else(Answer::Refused)));
+            }
+            Command::Step { more } => {
+                let answer = self.asked_to_scale(now, None, &|number| stepped(number, more), out);
+                out.push(Action::Answer(ask, answer.unwrap_or_else(Answer::Refused)));
+            }
+            Command::Configure { number, settings } => {
+                let answer = self.asked_to_configure(now, number, settings, out);
                 out.push(Action::Answer(ask, either(answer)));
             }
-            Command::Signal { service, signal } => {
-                let answer = self.asked_to_signal(service.as_deref(), signal, out);
+            Command::Signal { service, signals } => {
+                let answer = self.asked_to_signal(service.as_deref(), &signals, out);
                 out.push(Action::Answer(ask, either(answer)));
             }
             Command::Restart { service, slot } => {
@@ -36,7 +49,14 @@ impl Supervisor {
                 let begun = self.asked_to_upgrade(now, ask, service.as_deref(), (strategy, timeout_ns), wait, out);
                 out.extend(begun.err().map(|message| Action::Answer(ask, Answer::Refused(message))));
             }
-            Command::Reexec => self.asked_to_replace(ask, out),
+            Command::Reexec => {
+                let begun = self.asked_to_replace(ask);
+                out.extend(begun.err().map(|message| Action::Answer(ask, Answer::Refused(message))));
+            }
+            Command::ReplaceAndUpgrade { strategy } => {
+                let begun = self.replace_and_upgrade(Some(strategy), Some(ask));
+                out.extend(begun.err().map(|message| Action::Answer(ask, Answer::Refused(message))));
+            }
             Command::Promote { service } => {
                 let answer = self.asked_to_promote(now, service.as_deref(), out);
                 out.push(Action::Answer(ask, either(answer)));
@@ -73,17 +93,32 @@ impl Supervisor {
         &mut self,
         now: Nanos,
         service: Option<&str>,
-        number: u32,
+        wanted: &dyn Fn(u32) -> u32,
         out: &mut Vec<Action>,
-    ) -> Result<String, String> {
+    ) -> Result<Answer, String> {
         self.refused_while_stopping()?;
-        if number > NUMBER_MAX {
-            return Err(format!("{number} workers are too many (at most {NUMBER_MAX})"));
-        }
         let [n] = self.meant(service)?[..] else { return Err("which service? (scale SERVICE N)".into()) };
         let from = self.services[n].number;
-        self.scale(now, n, number, out);
-        Ok(format!("{}: {from} -> {number} workers", self.services[n].name))
+        let to = wanted(from);
+        if to > NUMBER_MAX {
+            return Err(format!("{to} workers are too many (at most {NUMBER_MAX})"));
+        }
+        self.scale(now, n, to, out);
+        Ok(Answer::Scaled { service: self.services[n].id, from, to })
+    }
+
+    fn asked_to_configure(
+        &mut self,
+        now: Nanos,
+        number: Option<u32>,
+        settings: Settings,
+        out: &mut Vec<Action>,
+    ) -> Result<String, String> {
+        if let Some(number) = number {
+            self.asked_to_scale(now, None, &|_| number, out)?;
+        }
+        self.services.iter_mut().for_each(|service| service.configure(settings));
+        Ok("configured".into())
     }
 
     /// Another number of workers: more slots are due, surplus ones are told to stop.
@@ -121,7 +156,7 @@ impl Supervisor {
     fn asked_to_signal(
         &mut self,
         service: Option<&str>,
-        signal: Signal,
+        signals: &[Signal],
         out: &mut Vec<Action>,
     ) -> Result<String, String> {
         let meant = self.meant(service)?;
@@ -130,8 +165,11 @@ impl Supervisor {
             .filter(|(_, worker)| meant.contains(&usize::from(worker.service.0)))
             .map(|(child, _)| *child)
             .collect();
-        out.extend(those.iter().map(|child| Action::SignalMain(*child, signal)));
-        Ok(format!("{signal} sent to {} {}", those.len(), if those.len() == 1 { "worker" } else { "workers" }))
+        let each = signals.iter().flat_map(|signal| those.iter().map(move |child| (child, signal)));
+        out.extend(each.map(|(child, signal)| Action::SignalMain(*child, *signal)));
+        let words: Vec<String> = signals.iter().map(Signal::to_string).collect();
+        let workers = if those.len() == 1 { "worker" } else { "workers" };
+        Ok(format!("{} sent to {} {workers}", words.join(", "), those.len()))
     }
 
     /// One line: how many are ready.
@@ -168,6 +206,8 @@ impl Supervisor {
                 state: worker.word(),
                 age_ns: now.saturating_sub(worker.born_at),
                 status: worker.status.as_deref().unwrap_or_default().to_string(),
+                index: worker.index,
+                told: worker.told(),
                 next_try_ns: None,
                 last_exit: last_exit.map(|(how, at)| (how, now.saturating_sub(at))),
             });
@@ -195,6 +235,8 @@ fn empty_status(now: Nanos, service: &Service) -> ServiceStatus {
             state: "waiting",
             age_ns: last_exit.map_or(0, |(_, ago)| ago),
             status: String::new(),
+            index: 0,
+            told: None,
             next_try_ns,
             last_exit,
         })
@@ -206,7 +248,18 @@ fn empty_status(now: Nanos, service: &Service) -> ServiceStatus {
         generation: service.generation,
         restarts: service.restarts,
         last_upgrade: service.last_upgrade.clone(),
+        deaths: service.slots.iter().map(|slot| slot.deaths).max().unwrap_or(0),
+        settings: service.settings(),
         workers: waiting.collect(),
+    }
+}
+
+/// One more or one less, but never none.
+fn stepped(number: u32, more: bool) -> u32 {
+    match number {
+        _ if more => number + 1,
+        0 | 1 => number,
+        _ => number - 1,
     }
 }
 

@@ -8,7 +8,7 @@ use super::slot::{Pending, Slot};
 use super::status::LastUpgrade;
 use super::upgrade::Failure;
 use super::worker::{Look, State, Worker, soonest};
-use super::{Action, ChildId, Ended, Happening, Next, SpawnFailure, Start, Supervisor};
+use super::{Action, ChildId, Ended, Happening, Next, Settings, SpawnFailure, Start, Supervisor};
 use crate::exit::Exit;
 use crate::plan::{AckMode, Nanos, Plan, Restart, SECOND, ServiceId, Signal, Strategy};
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,8 @@ pub(super) struct Service {
     pub(super) added: bool,
     /// Nobody asks for it any more.
     pub(super) retired: bool,
+    /// What was configured meanwhile (einhorn's `config`), in the place of the plan's.
+    pub(super) configured: Settings,
     /// The number that the plan asks for since it was read anew.
     pub(super) scale_to: Option<u32>,
     /// Until every slot was started once: all may start at once, and a spawn that fails ends prebind.
@@ -71,6 +73,7 @@ pub(super) struct Policy {
     pub(super) stop_signal: Signal,
     pub(super) watchdog_ns: Option<Nanos>,
     pub(super) max_unacked: Option<u32>,
+    bounded_first: bool,
     pub(super) max_additional: Option<u32>,
     pub(super) strategy: Strategy,
     pub(super) bake_ns: Nanos,
@@ -102,6 +105,7 @@ impl Service {
                 stop_signal: spec.stop_signal,
                 watchdog_ns: spec.watchdog_ns,
                 max_unacked: spec.max_unacked,
+                bounded_first: spec.bounded_first,
                 max_additional: spec.max_upgrade_additional,
                 strategy: spec.strategy,
                 bake_ns: spec.bake_ns,
@@ -127,6 +131,7 @@ impl Service {
             added: false,
             retired: spec.retired,
             scale_to: None,
+            configured: Settings::default(),
             first_start: true,
             rollout: None,
             slots_open: number,
@@ -135,6 +140,33 @@ impl Service {
             indexes: Vec::new(),
             exit: None,
         }
+    }
+
+    /// What `configure` can change, as it is.
+    pub(super) fn settings(&self) -> Settings {
+        let policy = &self.policy;
+        Settings {
+            backoff_base_ns: Some(policy.backoff_base_ns),
+            max_unacked: policy.max_unacked,
+            max_additional: policy.max_additional,
+            stop_timeout_ns: Some(policy.stop_timeout_ns),
+        }
+    }
+
+    /// Settings that were made while it runs come before the plan's.
+    pub(super) fn configure(&mut self, more: Settings) {
+        let all = Settings {
+            backoff_base_ns: more.backoff_base_ns.or(self.configured.backoff_base_ns),
+            max_unacked: more.max_unacked.or(self.configured.max_unacked),
+            max_additional: more.max_additional.or(self.configured.max_additional),
+            stop_timeout_ns: more.stop_timeout_ns.or(self.configured.stop_timeout_ns),
+        };
+        let policy = &mut self.policy;
+        policy.backoff_base_ns = all.backoff_base_ns.unwrap_or(policy.backoff_base_ns);
+        policy.stop_timeout_ns = all.stop_timeout_ns.unwrap_or(policy.stop_timeout_ns);
+        policy.max_unacked = all.max_unacked.or(policy.max_unacked);
+        policy.max_additional = all.max_additional.or(policy.max_additional);
+        self.configured = all;
     }
 
     /// Whether as many are ready as asked for.
@@ -148,7 +180,11 @@ impl Service {
     }
 
     pub(super) fn unacked_max(&self) -> u32 {
-        self.policy.max_unacked.unwrap_or(if self.first_start { u32::MAX } else { self.surge() })
+        match self.policy.max_unacked {
+            Some(most) if self.policy.bounded_first || !self.first_start => most,
+            _ if self.first_start => u32::MAX,
+            _ => self.surge(),
+        }
     }
 
     /// Whether `--max-upgrade-additional` leaves room for one more process.

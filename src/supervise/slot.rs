@@ -21,7 +21,7 @@ pub(super) struct Slot {
     /// Whether it ever had a worker.
     pub(super) used: bool,
     /// Consecutive ends before 10 s of being ready.
-    deaths: u32,
+    pub(super) deaths: u32,
     /// When its ready workers were replaced at once, the latest last; 0: not yet.
     replaced_at: [Nanos; REPLACED_MAX],
     pub(super) last_exit: Option<(Ended, Nanos)>,

@@ -12,10 +12,32 @@ pub enum Answer {
     Status(Status),
     /// To `Ready`: whether; the message says what is missing.
     Ready(bool, String),
+    /// To `Scale` and `Step`.
+    Scaled {
+        /// Which.
+        service: ServiceId,
+        /// Before.
+        from: u32,
+        /// After.
+        to: u32,
+    },
     /// Done as asked; a line for people.
     Done(String),
     /// Not done, and nothing changed (or as far as the line says).
     Refused(String),
+}
+
+/// What can be configured while it runs; `None`: as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// `--seconds`.
+    pub backoff_base_ns: Option<Nanos>,
+    /// `--max-unacked`.
+    pub max_unacked: Option<u32>,
+    /// `--max-upgrade-additional`.
+    pub max_additional: Option<u32>,
+    /// `--signal-timeout`.
+    pub stop_timeout_ns: Option<Nanos>,
 }
 
 /// The state of everything.
@@ -67,6 +89,10 @@ pub struct ServiceStatus {
     pub restarts: u64,
     /// How the last upgrade ended; `None` before the first.
     pub last_upgrade: Option<LastUpgrade>,
+    /// Consecutive ends before 10 s of being ready, of the slot that has most.
+    pub deaths: u32,
+    /// As they are now.
+    pub settings: Settings,
     /// By slot; a slot that overlaps has two.
     pub workers: Vec<WorkerStatus>,
 }
@@ -114,6 +140,10 @@ pub struct WorkerStatus {
     pub age_ns: Nanos,
     /// Its STATUS=.
     pub status: String,
+    /// Its EINHORN_CHILD_INDEX.
+    pub index: u32,
+    /// The signal that it was told to stop with.
+    pub told: Option<Signal>,
     /// While waiting: until the next try.
     pub next_try_ns: Option<Nanos>,
     /// How the slot's last worker ended, and how long ago.
@@ -241,6 +271,8 @@ pub struct Who {
     pub slot: u32,
     /// Its generation.
     pub generation: u32,
+    /// Its EINHORN_CHILD_INDEX.
+    pub index: u32,
     /// Itself.
     pub child: ChildId,
 }

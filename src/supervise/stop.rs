@@ -57,7 +57,10 @@ impl Supervisor {
             Told::Stop => self.stop(now, None, None, out),
             Told::Quit => self.stop(now, Some(Signal::QUIT), None, out),
             Told::Interrupt => self.interrupt(now, out),
-            Told::Upgrade => self.told_to_upgrade(),
+            Told::StopWith(signal) => self.stop(now, Some(signal), None, out),
+            Told::Abandon(signal) => self.abandon(signal, out),
+            // While it is stopping there is nothing left to upgrade.
+            Told::Upgrade => drop(self.replace_and_upgrade(None, None)),
             Told::More | Told::Fewer if self.stopping.is_none() => self.step_number(now, told == Told::More, out),
             Told::More | Told::Fewer => {}
         }
@@ -88,6 +91,14 @@ impl Supervisor {
             let alive = self.children.iter().filter(|(_, worker)| worker.alive());
             out.extend(alive.map(|(child, _)| Action::SignalMain(*child, signal)));
         }
+    }
+
+    /// einhorn's QUIT: the workers are told, and nobody waits for them.
+    fn abandon(&mut self, signal: Signal, out: &mut Vec<Action>) {
+        let alive = self.children.iter().filter(|(_, worker)| worker.alive());
+        out.extend(alive.map(|(child, _)| Action::SignalMain(*child, signal)));
+        self.ended = Some(Exit::Failed);
+        self.ping_at = None;
     }
 
     fn interrupt(&mut self, now: Nanos, out: &mut Vec<Action>) {

@@ -68,7 +68,7 @@ impl Supervisor {
         n: usize,
         strategy: Option<Strategy>,
         timeout_ns: Option<Nanos>,
-        ask: Option<Ask>,
+        asks: Vec<Ask>,
         out: &mut Vec<Action>,
     ) {
         let from = self.supersede(now, n, out);
@@ -88,7 +88,7 @@ impl Supervisor {
             kind: Kind::Upgrade { from },
             before,
             stage: strategy.into(),
-            asks: ask.into_iter().collect(),
+            asks,
             failures: 0,
             retry_at: None,
             timeout_ns,

@@ -81,7 +81,7 @@ impl Look {
 
 impl Worker {
     pub(super) fn who(&self, child: ChildId) -> Who {
-        Who { service: self.service, slot: self.slot, generation: self.generation, child }
+        Who { service: self.service, slot: self.slot, generation: self.generation, index: self.index, child }
     }
 
     pub(super) fn new(
@@ -101,6 +101,14 @@ impl Worker {
             state,
             watchdog_ns,
             status: None,
+        }
+    }
+
+    /// The signal that it was told to stop with.
+    pub(super) fn told(&self) -> Option<Signal> {
+        match self.state {
+            State::Stopping { told, .. } => told,
+            State::Starting { .. } | State::Ready { .. } | State::Lingering { .. } => None,
         }
     }
 

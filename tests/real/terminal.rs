@@ -52,7 +52,9 @@ fn hup_leaves_the_terminal_to_the_next_worker() {
         assert_eq!(foreground(), before[0]);
         prebind.signal(libc::SIGHUP);
         prebind.lines.expect(&[&format!("generation {generation} serves")]);
-        wait_for("the next worker", || (prebind.worker_pids().len() == 1 && prebind.worker_pids() != before).then_some(()));
+        wait_for("the next worker", || {
+            (prebind.worker_pids().len() == 1 && prebind.worker_pids() != before).then_some(())
+        });
         assert_eq!(foreground(), prebind.worker_pids()[0]);
     }
     prebind.stop();

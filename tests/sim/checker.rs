@@ -6,7 +6,10 @@ use crate::upgrades::Upgrade;
 use crate::world::LATE;
 use prebind::notify::Note;
 use prebind::plan::{AckMode, Nanos, Plan, SECOND, ServiceSpec, Signal, Strategy};
-use prebind::supervise::{Action, Answer, AskId, ChildId, Ended, Event, Happening, HowReady, Start, Told, Upward, Who};
+use prebind::supervise::{
+    Action, Answer, AskId, ChildId, Command as Wish, Ended, Event, Happening, HowReady, Settings, Start, Told, Upward,
+    Who,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Starts of one slot in 10 s that the rules allow without an operator: the first, five at once, and what a back-off
@@ -190,7 +193,13 @@ impl Checker {
         match event {
             Event::Said(id, note) => self.said(now, *id, note),
             Event::Acked(id) => self.child(*id).said_ready = true,
-            Event::Asked(ask, _) => {
+            Event::Asked(ask, wish) => {
+                self.upgrade_told |= self.stopping_at.is_none() && matches!(wish, Wish::ReplaceAndUpgrade { .. });
+                if let Wish::Configure { settings: Settings { backoff_base_ns: Some(base), .. }, .. } = wish {
+                    // It may be refused, and comes into force a little later: the milder one holds.
+                    let bases = self.services.iter_mut().map(|service| &mut service.spec.backoff_base_ns);
+                    bases.for_each(|known| *known = (*known).min(*base));
+                }
                 assert!(self.asked.insert(*ask));
                 self.services.iter_mut().for_each(|service| service.operations += 1);
             }
@@ -257,7 +266,7 @@ impl Checker {
                 self.see(match answer {
                     Answer::Status(_) => "answered status",
                     Answer::Ready(..) => "answered ready",
-                    Answer::Done(_) => "answered done",
+                    Answer::Done(_) | Answer::Scaled { .. } => "answered done",
                     Answer::Refused(_) => "answered refused",
                 });
             }

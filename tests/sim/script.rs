@@ -5,7 +5,7 @@ use prebind::plan::{
     AckMode, Address, Command, Host, ListenEnv, Nanos, Number, Plan, Restart, SECOND, ServiceSpec, Signal, SocketId,
     SocketKind, SocketOptions, SocketSpec, Strategy,
 };
-use prebind::supervise::{AskId, Command as Wish, Ended, Event, Told, Wait};
+use prebind::supervise::{AskId, Command as Wish, Ended, Event, Settings, Told, Wait};
 
 pub(crate) const MS: Nanos = SECOND / 1000;
 /// From here on workers behave, and until [`END`] the operator lets them.
@@ -171,7 +171,10 @@ pub(crate) fn operator(rng: &mut Rng, services: usize) -> Vec<(Nanos, Event)> {
         at += rng.range(0, 300) * MS;
     }
     if rng.percent(30) {
-        acts.push((END + rng.range(0, 50) * MS, Event::Asked(AskId(next_ask + 1), Wish::Stop)));
+        acts.push((
+            END + rng.range(0, 50) * MS,
+            Event::Asked(AskId(next_ask + 1), Wish::Stop { signal: None, wait: true }),
+        ));
     }
     acts
 }
@@ -182,11 +185,11 @@ fn wish(rng: &mut Rng, services: usize) -> Wish {
         1 | 2 => None,
         _ => Some(format!("s{}", rng.range(0, services as u64 - 1))),
     };
-    match rng.range(0, 23) {
+    match rng.range(0, 26) {
         0 => Wish::Status,
         1 => Wish::Ready,
-        2 => Wish::Signal { service, signal: Signal(10) },
-        3 if rng.percent(20) => Wish::Stop,
+        2 => Wish::Signal { service, signals: vec![Signal(10)] },
+        3 if rng.percent(20) => Wish::Stop { signal: rng.percent(30).then_some(Signal(12)), wait: rng.percent(70) },
         14..=18 => Wish::Upgrade {
             service,
             strategy: rng.percent(50).then(|| rng.pick(&[Strategy::Rolling, Strategy::Fleet, Strategy::Canary])),
@@ -195,6 +198,15 @@ fn wish(rng: &mut Rng, services: usize) -> Wish {
         },
         19 => Wish::Promote { service },
         21..=23 => Wish::Reexec,
+        24 => Wish::Step { more: rng.percent(50) },
+        25 => Wish::ReplaceAndUpgrade { strategy: rng.pick(&[Strategy::Rolling, Strategy::Fleet]) },
+        26 => Wish::Configure {
+            number: rng.percent(30).then(|| rng.range(0, 7) as u32),
+            settings: Settings {
+                backoff_base_ns: rng.percent(50).then(|| rng.range(900, 2000) * MS),
+                ..Settings::default()
+            },
+        },
         20 => Wish::Rollback { service },
         4..=6 => Wish::Scale { service, number: rng.range(0, 8) as u32 },
         _ => Wish::Restart { service, slot: rng.percent(40).then(|| rng.range(0, 6) as u32) },

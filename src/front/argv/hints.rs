@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::ffi::OsString;
 
 /// Options of other tools, and what is meant here.
-const ELSEWHERE: [(&str, &str); 9] = [
+const ELSEWHERE: [(&str, &str); 8] = [
     ("--workers", "-n N"),
     ("--processes", "-n N"),
     ("--numprocesses", "-n N"),
@@ -16,7 +16,6 @@ const ELSEWHERE: [(&str, &str); 9] = [
     ("--listen", "-b ADDR"),
     ("--port", "-b PORT"),
     ("--socket", "-b ADDR"),
-    ("-p", "-b PORT"),
     ("--name", "-c NAME"),
 ];
 
@@ -69,6 +68,11 @@ pub(super) fn habits(matches: &ArgMatches, words: &Words) -> Result<(), Refusal>
         && text.split_once('=').is_some_and(|(key, _)| is_variable(key))
     {
         return refuse(format!("-e {text}: -e is the pid file; to set a variable: --env {text}"));
+    }
+    if let Some(port) = matches.get_one::<std::path::PathBuf>("preload").and_then(|path| path.to_str())
+        && port.parse::<u32>().is_ok_and(is_port)
+    {
+        return refuse(format!("unknown option '-p', here it is -b PORT: -b {port}"));
     }
     let bound = matches.get_many::<OsString>("bind").is_some();
     if !bound && !words.command.is_empty() {

@@ -2,6 +2,7 @@
 //! that it found on the way, or why the line cannot be understood at all (exit 2). It reads nothing else.
 
 mod address;
+mod einhorn;
 mod hints;
 mod options;
 mod table;
@@ -56,8 +57,23 @@ pub struct Refusal(pub String);
 
 /// Reads the words after the program's name.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, Refusal> {
+    parse_as(&Name::Prebind, args.into_iter().collect())
+}
+
+/// The name that prebind was started under.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Name {
+    /// Its own.
+    Prebind,
+    /// einhorn's; its files lie in that directory for temporary ones.
+    Einhorn(PathBuf),
+}
+
+/// Reads the words after the program's name, as it is read under that name.
+pub fn parse_as(program: &Name, args: Vec<OsString>) -> Result<Asked, Refusal> {
     let table = table();
-    let words = Words::split(&table, args.into_iter().collect());
+    let args = if *program == Name::Prebind { args } else { einhorn::in_full(&table, args)? };
+    let words = Words::split(&table, args);
     let name = std::iter::once(OsString::from("prebind"));
     let parsed = table.try_get_matches_from(name.chain(words.options.iter().cloned()));
     let matches = parsed.map_err(|error| hints::refusal(&error))?;
@@ -70,9 +86,15 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, Refusal>
     if let Some(what) = matches.get_one::<String>("generate") {
         return Ok(Asked::Generate(what.clone()));
     }
-    hints::habits(&matches, &words)?;
+    if *program == Name::Prebind {
+        hints::habits(&matches, &words)?;
+    }
     let mut reader = Reader { matches: &matches, words: &words, problems: Vec::new() };
-    let plan = reader.plan();
+    let mut plan = reader.plan();
+    match program {
+        Name::Prebind => reader.own_habits(&mut plan),
+        Name::Einhorn(directory) => reader.einhorns_habits(&mut plan, directory),
+    }
     let (check, json) = (matches.get_flag("check"), matches.get_flag("json"));
     if json && !check {
         return Err(Refusal("--json goes with --check (prebindctl has a --json of its own)".into()));
@@ -179,7 +201,7 @@ impl Reader<'_> {
             group: self.one("group"),
             chdir: self.one("chdir"),
             umask: self.one("umask"),
-            nice: self.one("nice"),
+            nice: self.one::<values::Nice>("nice").map(|nice| nice.first),
             control_fd: flags("command-socket-as-fd"),
             die_with_parent: flags("kill-children-on-exit"),
             env: self.env(),

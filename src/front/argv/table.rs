@@ -11,7 +11,7 @@ const IDENTITY: &str = "Identity";
 const OTHER: &str = "Other";
 
 /// What later versions will understand; named so that nobody takes it for a slip of the pen.
-pub(super) const RESERVED: [&str; 15] = [
+pub(super) const RESERVED: [&str; 13] = [
     "start",
     "inherit-env",
     "allow-unprotected",
@@ -24,8 +24,6 @@ pub(super) const RESERVED: [&str; 15] = [
     "ctl",
     "unit",
     "circus",
-    "preload",
-    "gc-before-fork",
     "reload",
 ];
 
@@ -132,8 +130,13 @@ fn process() -> [Arg; 9] {
         many("env", "K=V", WORKERS, "Set a variable; placeholders are filled in"),
         many("env-file", "FILE", WORKERS, "Read variables from a file at each start; -FILE: if it exists"),
         many("drop-env-var", "K", WORKERS, "Do not pass this variable on"),
-        value("nice", "LEVEL", WORKERS, "Scheduling priority of the workers, -20 to 19")
-            .value_parser(super::values::nice),
+        value(
+            "nice",
+            "LEVEL",
+            WORKERS,
+            "Scheduling priority of the workers, -20 to 19; as einhorn: of prebind, then [:LEVEL] of the workers",
+        )
+        .value_parser(super::values::nice),
         many(
             "limit",
             "NAME=SOFT[:HARD]",
@@ -165,8 +168,10 @@ fn identity() -> [Arg; 5] {
     ]
 }
 
-fn other() -> [Arg; 10] {
+fn other() -> [Arg; 12] {
     [
+        path("preload", "PATH", OTHER, "einhorn's: taken, and the code is loaded by each worker").short('p').hide(true),
+        flag("gc-before-fork", OTHER, "einhorn's: taken, and nothing is preloaded").hide(true),
         count("with-state-fd", OTHER, "Go on from the state on this descriptor: for prebind's own replacement")
             .hide(true),
         flag("upgrade-check", OTHER, "With --with-state-fd: only say whether the state is understood").hide(true),

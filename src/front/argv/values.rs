@@ -49,12 +49,26 @@ pub(super) fn octal(text: &str) -> Result<u32, String> {
     }
 }
 
-pub(super) fn nice(text: &str) -> Result<i32, String> {
-    match text.parse() {
+/// `LEVEL`, or einhorn's `MASTER:WORKERS:COMMAND`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Nice {
+    /// The first.
+    pub(super) first: i32,
+    /// The second.
+    pub(super) workers: Option<i32>,
+    /// What einhorn runs to set them.
+    pub(super) command: Option<String>,
+}
+
+pub(super) fn nice(text: &str) -> Result<Nice, String> {
+    let level = |text: &str| match text.parse() {
         Ok(level) if (-20..=19).contains(&level) => Ok(level),
-        _ if text.contains(':') => Err("einhorn's M:W:CMD is not supported: one level for the workers".into()),
-        _ => Err("not a priority from -20 to 19".into()),
-    }
+        _ => Err("not a priority from -20 to 19".to_string()),
+    };
+    let mut parts = text.splitn(3, ':');
+    let first = level(parts.next().unwrap_or_default())?;
+    let workers = parts.next().map(level).transpose()?;
+    Ok(Nice { first, workers, command: parts.next().map(str::to_string) })
 }
 
 #[cfg(test)]
@@ -77,7 +91,9 @@ mod tests {
         assert!(ack_mode("soon").is_err());
         assert_eq!(octal("022"), Ok(0o22));
         assert!(octal("9").is_err() && octal("77777").is_err());
-        assert_eq!(nice("-5"), Ok(-5));
+        assert_eq!(nice("-5"), Ok(Nice { first: -5, workers: None, command: None }));
+        let all = Nice { first: 1, workers: Some(2), command: Some("renice -n".into()) };
+        assert_eq!(nice("1:2:renice -n"), Ok(all));
         assert!(nice("20").is_err() && nice("1:2").is_err());
     }
 }

@@ -55,6 +55,12 @@ impl Words {
     }
 }
 
+/// How many words an option takes: 2 where its value stands in the next one.
+pub(super) fn reach(table: &Command, word: &OsStr) -> usize {
+    let (option, inline) = find(table, word.as_bytes());
+    1 + usize::from(option.is_some_and(takes_value) && !inline)
+}
+
 fn takes_value(option: &Arg) -> bool {
     option.get_action().takes_values()
 }

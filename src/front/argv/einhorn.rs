@@ -1,0 +1,146 @@
+//! einhorn's name: long options by any unique beginning, and the defaults of einhorn 1.1.1. Both names read one table;
+//! only einhorn's own options take part in unique beginnings.
+
+use super::values::Nice;
+use super::words::reach;
+use super::{Reader, Refusal};
+use crate::plan::{AckMode, ListenEnv, Manner, Nanos, Number, Plan, ServiceSpec, Signal};
+use clap::Command;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// einhorn's options.
+const OPTIONS: [&str; 26] = [
+    "ack-mode",
+    "backlog",
+    "bind",
+    "command-name",
+    "command-socket-as-fd",
+    "drop-env-var",
+    "gc-before-fork",
+    "help",
+    "kill-children-on-exit",
+    "lockfile",
+    "max-unacked",
+    "max-upgrade-additional",
+    "nice",
+    "number",
+    "pidfile",
+    "preload",
+    "quiet",
+    "reexec-as",
+    "seconds",
+    "signal-timeout",
+    "socket-path",
+    "upgrade-check",
+    "verbose",
+    "version",
+    "with-state-fd",
+    // Ours, in full, is nobody's beginning.
+    "listen-env",
+];
+const BACKLOG: u32 = 100;
+const ACK_NS: Nanos = AckMode::GRACE_NS;
+
+/// Long options that are begun in a unique way, in full.
+pub(super) fn in_full(table: &Command, args: Vec<OsString>) -> Result<Vec<OsString>, Refusal> {
+    let mut full = Vec::with_capacity(args.len());
+    let mut rest = args.into_iter();
+    while let Some(word) = rest.next() {
+        let bytes = word.as_bytes();
+        if bytes == b"--" || bytes.len() < 2 || bytes[0] != b'-' {
+            full.push(word);
+            break;
+        }
+        let word = match word.to_str().and_then(|text| text.strip_prefix("--")) {
+            Some(long) => completed(table, long)?,
+            None => word,
+        };
+        let follows = reach(table, &word) == 2;
+        full.push(word);
+        full.extend(if follows { rest.next() } else { None });
+    }
+    full.extend(rest);
+    Ok(full)
+}
+
+fn completed(table: &Command, long: &str) -> Result<OsString, Refusal> {
+    let (name, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
+    let known = table.get_arguments().any(|arg| arg.get_long() == Some(name));
+    let meant: Vec<&str> = OPTIONS.into_iter().filter(|option| option.starts_with(name)).collect();
+    let name = match meant[..] {
+        _ if known => name,
+        [one] => one,
+        [] => name,
+        [..] => return Err(Refusal(format!("ambiguous option '--{name}': --{}", meant.join(", --")))),
+    };
+    Ok(value.map_or(format!("--{name}"), |value| format!("--{name}={value}")).into())
+}
+
+impl Reader<'_> {
+    /// Under prebind's own name what only einhorn has is said, not lost.
+    pub(super) fn own_habits(&mut self, plan: &mut Plan) {
+        self.not_here(plan);
+        if let Some(Nice { first, workers: Some(workers), command }) = self.one::<Nice>("nice") {
+            self.einhorns_nice(plan, first, Some(workers), command.is_some());
+        }
+    }
+
+    /// What was not asked for is as einhorn has it.
+    pub(super) fn einhorns_habits(&mut self, plan: &mut Plan, directory: &Path) {
+        plan.manner = Manner::Einhorn;
+        let stem = plan.identity.name.as_ref().map_or("einhorn".into(), |name| format!("einhorn-{name}"));
+        let at = |extension: &str| Some(directory.join(format!("{stem}.{extension}")));
+        let identity = &mut plan.identity;
+        if !identity.no_control {
+            identity.socket_path = identity.socket_path.take().or(at("sock"));
+        }
+        identity.pidfile = identity.pidfile.take().or(at("pid"));
+        identity.lockfile = identity.lockfile.take().or(at("lock"));
+        for spec in &mut plan.sockets {
+            spec.options.backlog = spec.options.backlog.or(Some(BACKLOG));
+        }
+        let given = |id: &str| self.matches.contains_id(id);
+        for service in &mut plan.services {
+            service.bounded_first = false;
+            if !given("ack-mode") {
+                service.ack = AckMode::After(ACK_NS);
+            }
+            if !given("stop-signal") {
+                service.stop_signal = Signal::USR2;
+            }
+            if !given("signal-timeout") {
+                (service.stop_timeout_ns, service.stop_timeout_given) = (ServiceSpec::NEVER_NS, true);
+            }
+            if !given("listen-env") {
+                service.listen_env = ListenEnv::None;
+            }
+            if !given("number") {
+                service.number = Number::Fixed(1);
+            }
+        }
+        self.not_here(plan);
+        if let Some(Nice { first, workers, command }) = self.one::<Nice>("nice") {
+            self.einhorns_nice(plan, first, workers, command.is_some());
+        }
+    }
+
+    fn not_here(&self, plan: &mut Plan) {
+        if let Some(path) = self.one::<PathBuf>("preload") {
+            let path = path.display();
+            plan.remarks.push(format!("-p {path}: nothing is preloaded, the code is loaded by each worker"));
+        }
+        if self.matches.get_flag("gc-before-fork") {
+            plan.remarks.push("--gc-before-fork: nothing is preloaded, so nothing is collected".into());
+        }
+    }
+
+    fn einhorns_nice(&self, plan: &mut Plan, own: i32, workers: Option<i32>, command: bool) {
+        plan.own_nice = Some(own);
+        plan.services.iter_mut().for_each(|service| service.nice = workers);
+        if command {
+            plan.remarks.push("--nice: the levels are set by a system call, not by the command".into());
+        }
+    }
+}
