@@ -24,7 +24,7 @@ complete -c prebind -l umask -d 'File mode creation mask of the workers' -r
 complete -c prebind -l env -d 'Set a variable; placeholders are filled in' -r
 complete -c prebind -l env-file -d 'Read variables from a file at each start; -FILE: if it exists' -r
 complete -c prebind -l drop-env-var -d 'Do not pass this variable on' -r
-complete -c prebind -l nice -d 'Scheduling priority of the workers, -20 to 19' -r
+complete -c prebind -l nice -d 'Scheduling priority of the workers, -20 to 19; einhorn\'s OWN:WORKERS sets prebind\'s too' -r
 complete -c prebind -l limit -d 'Resource limit of the workers, e.g. nofile=4096:8192, core=infinity' -r
 complete -c prebind -l strategy -d 'rolling: a quarter of the workers at a time; fleet: all new ones start at once, the old ones stop when all are ready; canary: one new worker serves on trial first [default: rolling]' -r -f -a "rolling\t''
 fleet\t''
@@ -38,6 +38,7 @@ complete -c prebind -s c -l command-name -d 'Name of this prebind and its servic
 complete -c prebind -s d -l socket-path -d 'The control socket [default: NAME.sock in /run/prebind, $XDG_RUNTIME_DIR/prebind or a private directory]' -r -F
 complete -c prebind -s e -l pidfile -d 'Holds prebind\'s pid while it runs' -r -F
 complete -c prebind -s f -l lockfile -d 'Locked while prebind runs' -r -F
+complete -c prebind -s p -l preload -d 'einhorn\'s: taken, and the code is loaded by each worker' -r -F
 complete -c prebind -l with-state-fd -d 'Go on from the state on this descriptor: for prebind\'s own replacement' -r
 complete -c prebind -l log-format -d 'How prebind logs on stderr [default: text]' -r -f -a "text\t''
 json\t''"
@@ -48,6 +49,7 @@ completions-fish\t''"
 complete -c prebind -s g -l command-socket-as-fd -d 'Give each worker a connection to the control socket, EINHORN_SOCK_FD'
 complete -c prebind -s k -l kill-children-on-exit -d 'Workers get USR2 when prebind dies'
 complete -c prebind -l no-control -d 'No control socket'
+complete -c prebind -l gc-before-fork -d 'einhorn\'s: taken, and nothing is preloaded'
 complete -c prebind -l upgrade-check -d 'With --with-state-fd: only say whether the state is understood'
 complete -c prebind -l check -d 'Print what would be run, open nothing, and exit'
 complete -c prebind -l json -d 'With --check: print it as JSON'

@@ -42,7 +42,7 @@ _prebind() {
 '*--env=[Set a variable; placeholders are filled in]:K=V:_default' \
 '*--env-file=[Read variables from a file at each start; -FILE\: if it exists]:FILE:_default' \
 '*--drop-env-var=[Do not pass this variable on]:K:_default' \
-'--nice=[Scheduling priority of the workers, -20 to 19]:LEVEL:_default' \
+'--nice=[Scheduling priority of the workers, -20 to 19; einhorn'\''s OWN\:WORKERS sets prebind'\''s too]:LEVEL:_default' \
 '*--limit=[Resource limit of the workers, e.g. nofile=4096\:8192, core=infinity]:NAME=SOFT[:HARD]:_default' \
 '--strategy=[rolling\: a quarter of the workers at a time; fleet\: all new ones start at once, the old ones stop when all are ready; canary\: one new worker serves on trial first \[default\: rolling\]]:HOW:(rolling fleet canary)' \
 '--bake=[How long a canary serves on trial \[default\: 10\]]:SECONDS:_default' \
@@ -58,6 +58,8 @@ _prebind() {
 '--pidfile=[Holds prebind'\''s pid while it runs]:FILE:_files' \
 '-f+[Locked while prebind runs]:FILE:_files' \
 '--lockfile=[Locked while prebind runs]:FILE:_files' \
+'-p+[einhorn'\''s\: taken, and the code is loaded by each worker]:PATH:_files' \
+'--preload=[einhorn'\''s\: taken, and the code is loaded by each worker]:PATH:_files' \
 '--with-state-fd=[Go on from the state on this descriptor\: for prebind'\''s own replacement]:N:_default' \
 '--log-format=[How prebind logs on stderr \[default\: text\]]:FORMAT:(text json)' \
 '--generate=[Print the manual page or completions and exit]:WHAT:(man completions-bash completions-zsh completions-fish)' \
@@ -66,6 +68,7 @@ _prebind() {
 '-k[Workers get USR2 when prebind dies]' \
 '--kill-children-on-exit[Workers get USR2 when prebind dies]' \
 '--no-control[No control socket]' \
+'--gc-before-fork[einhorn'\''s\: taken, and nothing is preloaded]' \
 '--upgrade-check[With --with-state-fd\: only say whether the state is understood]' \
 '--check[Print what would be run, open nothing, and exit]' \
 '--json[With --check\: print it as JSON]' \

@@ -23,7 +23,7 @@ const CHAPTERS: &[(&str, &[Part])] = &[
     ("EXIT STATUS", EXITS),
     ("FILES", FILES),
     ("EXAMPLES", EXAMPLES),
-    ("SEE ALSO", &[Text("prebindctl(1), systemd.socket(5), sd_listen_fds(3), sd_notify(3)")]),
+    ("SEE ALSO", &[Text("prebindctl(1), prebind.einhorn(7), systemd.socket(5), sd_listen_fds(3), sd_notify(3)")]),
 ];
 
 const SOCKETS: &[Part] = &[

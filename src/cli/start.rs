@@ -196,6 +196,8 @@ pub fn base(plan: &Plan, claim: Option<&Claim>, notify: Option<&WorkersSocket>) 
         control_path: claim.and_then(Claim::path).map(Into::into),
         notify_address: notify.map(|notify| notify.address().to_owned()),
         stdin_null: isatty(stdin()).unwrap_or(false) && !alone,
+        // einhorn drops them when it replaces itself, not before.
+        drops_done: plan.manner == Manner::Einhorn,
         ..base
     })
 }

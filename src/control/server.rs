@@ -4,9 +4,8 @@
 //! Bounded in everything: lines, unsent bytes, connections, waiting requests, work per turn.
 
 use super::connection::{Connection, FrozenConnection, Line, PATIENCE, Peer, UNSENT_BYTES_MAX, Waiting};
-use super::einhorn::{self, Ping, Word};
+use super::einhorn::{Ping, Word};
 use super::wire::{self, Reply, Request, Wanted};
-use crate::plan::Manner;
 use crate::supervise::{AskId, ChildId, Command};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -120,40 +119,6 @@ impl Server {
         let stream = UnixStream::from_std(stream)?;
         self.connections.push(Connection::new(stream, Peer::Own(child), self.used));
         Ok(())
-    }
-
-    /// Whose language a request speaks that does not tell.
-    pub fn keep_manner(&mut self, manner: Manner) {
-        self.einhorn = manner == Manner::Einhorn;
-    }
-
-    /// The einhorn word that a request was made in.
-    pub fn word_of(&self, ask: AskId) -> Option<&Word> {
-        let waiting = self.connections.iter().flat_map(|connection| &connection.asks);
-        waiting.filter(|one| one.ask == ask).find_map(|one| one.word.as_ref())
-    }
-
-    /// A worker's last ping.
-    pub fn ping_of(&self, child: ChildId) -> Option<&Ping> {
-        self.pings.get(&child)
-    }
-
-    /// Whether somebody waits for an upgrade in einhorn's words.
-    pub fn shows_upgrade(&self) -> bool {
-        let waiting = self.connections.iter().flat_map(|connection| &connection.asks);
-        waiting.into_iter().any(|one| matches!(one.word, Some(Word::Upgrade(_))))
-    }
-
-    /// A line of an upgrade for everybody who asked for it in einhorn's words. Who does not read loses it.
-    pub fn show_upgrade(&mut self, message: &str) {
-        for connection in &mut self.connections {
-            let upgrades = connection.asks.iter().filter(|one| matches!(one.word, Some(Word::Upgrade(_))));
-            let reply = |one: &Waiting| Reply { id: one.id.as_ref(), ok: true, message, wait: true, data: None }.line();
-            let lines: String = upgrades.map(reply).collect();
-            if connection.unsent() + lines.len() <= UNSENT_BYTES_MAX {
-                connection.send(lines.as_bytes());
-            }
-        }
     }
 
     /// Closes the `-g` connection of a worker that is gone.
@@ -416,21 +381,6 @@ impl Server {
         ask
     }
 
-    /// A request in einhorn's words. An upgrade is answered at once, and with an id again until it is over.
-    fn spoken(&mut self, index: usize, id: Option<Value>, word: Word) -> Incoming {
-        let command = word.command();
-        if let Word::Upgrade(strategy) = word {
-            let (message, wait) = (einhorn::begun(strategy), id.is_some());
-            self.connections[index].reply(Reply { id: id.as_ref(), ok: true, message, wait, data: None });
-        }
-        let once = id.is_none() && matches!(word, Word::Upgrade(_));
-        let ask = self.waits(index, id, Some(word.clone()));
-        if once {
-            self.connections[index].asks.pop();
-        }
-        command.map_or(Incoming::Local(ask, word), |command| Incoming::Ask(ask, command))
-    }
-
     fn refuse(&mut self, index: usize, id: Option<&Value>, message: &str) {
         self.connections[index].reply(Reply { id, ok: false, message, wait: false, data: None });
     }
@@ -446,6 +396,8 @@ fn overflow_uid() -> Option<u32> {
     let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
     Some(text.trim().parse().unwrap_or(DEFAULT))
 }
+
+mod spoken;
 
 #[cfg(test)]
 #[path = "server_tests.rs"]

@@ -7,6 +7,8 @@ mod harness;
 
 mod badinput;
 mod control;
+mod einhorn;
+mod einhornsh;
 mod inherit;
 mod notify;
 mod readme;

@@ -1,5 +1,6 @@
 //! The invariants, on a model of its own: it sees what goes into the supervisor and what comes out, nothing else.
 
+use crate::child::Child;
 use crate::script::CALM;
 use crate::seen::word;
 use crate::upgrades::Upgrade;
@@ -58,44 +59,6 @@ pub(crate) struct Service {
     /// With a socket for each slot: what was last asked for, and how many there are.
     pub(crate) steered: Vec<bool>,
     pub(crate) open: u32,
-}
-
-#[derive(Debug)]
-pub(crate) struct Child {
-    pub(crate) start: Start,
-    pub(crate) at: Nanos,
-    pub(crate) holds: bool,
-    pub(crate) said_ready: bool,
-    pub(crate) ready: bool,
-    pub(crate) ready_at: Nanos,
-    /// When it waits on its sockets, and whether /proc tells.
-    pub(crate) accepts_at: Option<Nanos>,
-    pub(crate) is_seen: bool,
-    /// It was started in the place of a worker that serves.
-    pub(crate) successor: bool,
-    /// It ended, which may not have been handled yet.
-    pub(crate) ended: bool,
-    pub(crate) draining: bool,
-    /// When WATCHDOG=1 is due.
-    pub(crate) watchdog_due: Option<Nanos>,
-    /// It failed a deadline: it may be stopped though nobody takes its place.
-    pub(crate) failed: bool,
-    pub(crate) told_at: Option<Nanos>,
-    pub(crate) stopping_itself: Option<Nanos>,
-    pub(crate) killed: bool,
-    pub(crate) extends: bool,
-    /// When its exit was handled, and whether it left others behind.
-    pub(crate) exited_at: Option<Nanos>,
-    pub(crate) leaves: bool,
-    pub(crate) leftovers_told: bool,
-    /// It could not be spawned.
-    pub(crate) never_was: bool,
-}
-
-impl Child {
-    pub(crate) fn active(&self) -> bool {
-        self.told_at.is_none() && !self.draining && self.stopping_itself.is_none() && self.exited_at.is_none()
-    }
 }
 
 impl Checker {
@@ -197,8 +160,9 @@ impl Checker {
                 self.upgrade_told |= self.stopping_at.is_none() && matches!(wish, Wish::ReplaceAndUpgrade { .. });
                 if let Wish::Configure { settings: Settings { backoff_base_ns: Some(base), .. }, .. } = wish {
                     // It may be refused, and comes into force a little later: the milder one holds.
-                    let bases = self.services.iter_mut().map(|service| &mut service.spec.backoff_base_ns);
-                    bases.for_each(|known| *known = (*known).min(*base));
+                    self.services
+                        .iter_mut()
+                        .for_each(|one| one.spec.backoff_base_ns = one.spec.backoff_base_ns.min(*base));
                 }
                 assert!(self.asked.insert(*ask));
                 self.services.iter_mut().for_each(|service| service.operations += 1);

@@ -1,6 +1,7 @@
 //! What must hold after the calm, and at the very end.
 
-use crate::checker::{Checker, Child};
+use crate::checker::Checker;
+use crate::child::Child;
 use crate::script::END;
 use prebind::exit::Exit;
 use prebind::plan::{Nanos, Restart, SECOND};

@@ -4,6 +4,7 @@
 //! With `--features planted` the bugs planted in the supervisor are switched on one by one: each must be caught.
 
 mod checker;
+mod child;
 mod ends;
 mod rng;
 mod script;

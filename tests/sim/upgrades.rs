@@ -1,6 +1,7 @@
 //! The invariants of upgrades and of steering.
 
-use crate::checker::{Checker, Child};
+use crate::checker::Checker;
+use crate::child::Child;
 use prebind::plan::{Nanos, Restart, ServiceId, Strategy};
 use prebind::supervise::{ChildId, Who};
 

@@ -134,7 +134,7 @@ fn process() -> [Arg; 9] {
             "nice",
             "LEVEL",
             WORKERS,
-            "Scheduling priority of the workers, -20 to 19; as einhorn: of prebind, then [:LEVEL] of the workers",
+            "Scheduling priority of the workers, -20 to 19; einhorn's OWN:WORKERS sets prebind's too",
         )
         .value_parser(super::values::nice),
         many(

@@ -94,6 +94,6 @@ mod tests {
         assert_eq!(nice("-5"), Ok(Nice { first: -5, workers: None, command: None }));
         let all = Nice { first: 1, workers: Some(2), command: Some("renice -n".into()) };
         assert_eq!(nice("1:2:renice -n"), Ok(all));
-        assert!(nice("20").is_err() && nice("1:2").is_err());
+        assert!(nice("20").is_err() && nice("1:x").is_err());
     }
 }

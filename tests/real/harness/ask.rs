@@ -44,7 +44,8 @@ impl Control {
 
     /// The status, as `prebindctl status --json` prints it.
     pub(crate) fn status(&self) -> Result<Value, String> {
-        let reply = self.ask(&json!({"command": "status", "id": 1, "options": {}}), |reply| reply["data"].is_object())?;
+        let reply =
+            self.ask(&json!({"command": "status", "id": 1, "options": {}}), |reply| reply["data"].is_object())?;
         Ok(reply["data"].clone())
     }
 }

@@ -12,7 +12,7 @@ mod temp;
 pub(crate) use ask::Control;
 pub(crate) use http::{exchange_unix, get, get_unix};
 pub(crate) use lines::Lines;
-pub(crate) use setup::{Finished, Setup, copy, prebind_path, prebindctl_path, run_ctl};
+pub(crate) use setup::{Finished, Setup, copy, prebind_path, prebindctl_path, run_ctl, run_piped};
 pub(crate) use temp::TempDir;
 
 use serde_json::Value;

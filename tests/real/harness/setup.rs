@@ -77,6 +77,12 @@ impl Setup {
         self
     }
 
+    /// By another path: a link.
+    pub(crate) fn program(mut self, path: impl Into<PathBuf>) -> Setup {
+        self.binary = path.into();
+        self
+    }
+
     pub(crate) fn env(mut self, name: &str, value: &str) -> Setup {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -233,6 +239,12 @@ pub(crate) fn run_named_ctl(directory: &std::path::Path, arguments: &[&str]) -> 
     let mut command = Command::new(prebindctl_path());
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env("XDG_RUNTIME_DIR", directory);
+    run(command, None)
+}
+
+/// Runs another program to its end, and keeps what it says.
+pub(crate) fn run_piped(mut command: Command) -> Finished {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     run(command, None)
 }
 
