@@ -102,7 +102,7 @@ impl Shell {
         self.asked += 1;
         self.client.ask(&json!({ "id": self.asked, "command": "ehlo", "user": user, "args": [] }))?;
         self.answers()?;
-        say("Enter 'help' if you're not sure what to do.\n\nType \"quit\" or \"exit\" to quit at any time");
+        say("(help lists the commands; quit or exit leaves)");
         // Without history there is nothing that could fail but the terminal itself.
         let Ok(mut editor) = rustyline::DefaultEditor::new() else { return Ok(()) };
         while let Ok(line) = editor.readline("> ") {

@@ -163,10 +163,10 @@ fn signal(text: &str) -> Result<i32, String> {
 fn config(args: &[&str]) -> Result<Configured, String> {
     let text = args.join(" ");
     let Some(given) = super::wire::yaml(&text) else {
-        return Err("Could not parse argument. Must be a YAML-encoded hash".into());
+        return Err("config takes a YAML mapping, such as {number: 4}".into());
     };
     let Value::Object(given) = given else {
-        return Err(format!("Parsed argument is a {}, not a hash", kind(&given)));
+        return Err(format!("config takes a YAML mapping, not a {}", kind(&given)));
     };
     let mut configured = Configured { given: given.clone(), number: None, settings: Settings::default() };
     for (key, value) in &given {

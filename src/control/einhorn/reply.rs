@@ -22,7 +22,7 @@ pub fn begun(strategy: Strategy) -> &'static str {
 /// Whether it was done, and the message. `answer`: the supervisor's, where the word asks for one.
 pub fn reply(word: &Word, answer: Option<&Answer>, known: &Known<'_>) -> (bool, String) {
     match (word, answer) {
-        (Word::Help, _) => (true, format!("You are speaking to the Einhorn command socket\n\n{}", list())),
+        (Word::Help, _) => (true, format!("Commands of this master:\n\n{}", list())),
         (Word::Ehlo(user), _) => {
             let (user, name) = (user.as_deref().unwrap_or_default(), known.name);
             let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
@@ -31,8 +31,7 @@ pub fn reply(word: &Word, answer: Option<&Answer>, known: &Known<'_>) -> (bool, 
         }
         (Word::Louder | Word::Quieter, _) => (true, format!("Verbosity set to {}", known.verbosity)),
         (Word::Dec, Some(Answer::Scaled { from, to, .. })) if from == to => {
-            let why = "Can't decrease number of workers (already at 1)";
-            (false, format!("{why}. Run kill {} if you really want to end it.", known.pid))
+            (false, format!("There is {to} worker already; to end this master: kill {}", known.pid))
         }
         (_, Some(Answer::Refused(why))) => (false, why.clone()),
         (Word::State, Some(Answer::Status(status))) => (true, state(status, known)),
@@ -54,7 +53,7 @@ pub fn reply(word: &Word, answer: Option<&Answer>, known: &Known<'_>) -> (bool, 
         (Word::Reload, _) => (true, "Reloading, as commanded".into()),
         (Word::Config(one), _) => {
             let given = Value::Object(one.given.clone());
-            (true, format!("Successfully merged in config: {given}"))
+            (true, format!("Configured: {given}"))
         }
         (Word::State | Word::Inc | Word::Dec | Word::SetWorkers(_), _) => (false, "No answer".into()),
     }
