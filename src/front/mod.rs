@@ -1,3 +1,4 @@
 //! The front doors: strings in, [`crate::plan::Plan`] out. They read nothing themselves: no file, environment or clock.
 
 pub mod argv;
+pub mod units;

@@ -26,6 +26,7 @@ const PURE: &[&str] = &[
     "src/front/",
     "src/plan/",
     "src/notify/note.rs",
+    "src/control/einhorn/",
     "src/control/wire.rs",
     "src/control/event.rs",
     "src/control/status.rs",

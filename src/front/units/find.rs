@@ -1,0 +1,190 @@
+//! Which files a unit is made of: the search path, masks, templates, drop-ins. The folders are somebody else's: what they
+//! hold comes through [`Folders`].
+
+use super::Remark;
+use super::lex::{Assignment, lex};
+use super::name::UnitName;
+use crate::plan::{Origin, nearest};
+use std::collections::BTreeMap;
+
+/// systemd's folders for system units, the first one wins. `$SYSTEMD_UNIT_PATH` takes their place.
+pub const STANDARD: [&str; 8] = [
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/etc/systemd/system",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+
+/// What a file of that path is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// Its bytes.
+    File(Vec<u8>),
+    /// A link to /dev/null, or an empty file.
+    Masked,
+    /// It is there and cannot be read; why.
+    Unreadable(String),
+}
+
+/// The file system, as far as units are concerned.
+pub trait Folders {
+    /// A file by its path; `None`: there is none.
+    fn read(&self, path: &str) -> Option<Found>;
+    /// The names in a folder, in any order; empty where there is none.
+    fn list(&self, folder: &str) -> Vec<String>;
+}
+
+/// A unit as it was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// Its name.
+    pub name: UnitName,
+    /// The main file's assignments, then those of the drop-ins in their order.
+    pub assignments: Vec<Assignment>,
+}
+
+/// Why a unit cannot be had.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Missing {
+    /// No file of that name in the search path. The nearest one that there is.
+    NotFound(Option<String>),
+    /// It is masked, there.
+    Masked(String),
+    /// There, and why not.
+    Unreadable(String, String),
+}
+
+/// Finds and reads a unit with its drop-ins.
+pub fn load(
+    name: &UnitName,
+    search: &[String],
+    folders: &dyn Folders,
+    remarks: &mut Vec<Remark>,
+) -> Result<Loaded, Missing> {
+    let names: Vec<String> = std::iter::once(name.clone()).chain(name.template()).map(|one| one.to_string()).collect();
+    let paths = names.iter().flat_map(|name| search.iter().map(move |folder| format!("{folder}/{name}")));
+    let found = paths.into_iter().find_map(|path| folders.read(&path).map(|found| (path, found)));
+    let mut assignments = match found {
+        Some((path, Found::File(bytes))) => lex(&path, &bytes, remarks),
+        Some((path, Found::Masked)) => return Err(Missing::Masked(path)),
+        Some((path, Found::Unreadable(why))) => return Err(Missing::Unreadable(path, why)),
+        None => return Err(Missing::NotFound(near(&names[0], search, folders))),
+    };
+    for path in drop_ins(name, search, folders).into_values() {
+        match folders.read(&path) {
+            Some(Found::File(bytes)) => assignments.extend(lex(&path, &bytes, remarks)),
+            Some(Found::Unreadable(why)) => {
+                let origin = Origin::File { name: path, line: 1 };
+                remarks.push(Remark::warn(origin, format!("cannot be read: {why}")));
+            }
+            Some(Found::Masked) | None => {}
+        }
+    }
+    Ok(Loaded { name: name.clone(), assignments })
+}
+
+fn near(name: &str, search: &[String], folders: &dyn Folders) -> Option<String> {
+    let all: Vec<String> = search.iter().flat_map(|folder| folders.list(folder)).collect();
+    nearest(name, all.iter().map(String::as_str)).map(str::to_string)
+}
+
+/// The drop-ins by file name, which is their order; of two with one name the first folder's counts.
+fn drop_ins(name: &UnitName, search: &[String], folders: &dyn Folders) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for directory in directories(name) {
+        for folder in search {
+            let folder = format!("{folder}/{directory}");
+            let files = folders.list(&folder).into_iter().filter(|file| file.ends_with(".conf"));
+            for file in files {
+                let path = format!("{folder}/{file}");
+                found.entry(file).or_insert(path);
+            }
+        }
+    }
+    found
+}
+
+/// The drop-in folders' names, the most special first: the unit's, its template's, those of its name's beginnings at
+/// each dash, its type's.
+fn directories(name: &UnitName) -> Vec<String> {
+    let own = [Some(name.clone()), name.template()].into_iter().flatten().map(|one| format!("{one}.d"));
+    let dashes = name.prefix.rmatch_indices('-').map(|(at, _)| &name.prefix[..=at]);
+    let at = name.instance.as_ref().map(|_| "@").unwrap_or_default();
+    let beginnings = dashes.filter(|beginning| beginning.len() < name.prefix.len());
+    let beginnings = beginnings.map(|beginning| format!("{beginning}{at}.{}.d", name.kind));
+    own.chain(beginnings).chain([format!("{}.d", name.kind)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Paths and their contents; `-> /dev/null` is a mask.
+    struct Memory(Vec<(&'static str, &'static str)>);
+
+    impl Folders for Memory {
+        fn read(&self, path: &str) -> Option<Found> {
+            let (_, text) = self.0.iter().find(|(known, _)| *known == path)?;
+            Some(match *text {
+                "" | "-> /dev/null" => Found::Masked,
+                "secret" => Found::Unreadable("permission denied".into()),
+                text => Found::File(text.as_bytes().to_vec()),
+            })
+        }
+
+        fn list(&self, folder: &str) -> Vec<String> {
+            let inside = |path: &str| path.strip_prefix(folder)?.strip_prefix('/').map(str::to_string);
+            let names = self.0.iter().filter_map(|(path, _)| inside(path)).filter(|name| !name.contains('/'));
+            names.collect()
+        }
+    }
+
+    fn values(name: &str, files: &[(&'static str, &'static str)]) -> Result<Vec<String>, Missing> {
+        let search = ["/etc".to_string(), "/usr".to_string()];
+        let mut remarks = Vec::new();
+        let name = UnitName::parse(name).unwrap();
+        let loaded = load(&name, &search, &Memory(files.to_vec()), &mut remarks)?;
+        Ok(loaded.assignments.into_iter().map(|one| one.value).collect())
+    }
+
+    #[test]
+    fn the_first_folder_wins_and_drop_ins_follow_by_name() {
+        let files = [
+            ("/usr/web.service", "[S]\nA=usr"),
+            ("/etc/web.service", "[S]\nA=etc"),
+            ("/usr/web.service.d/50.conf", "[S]\nA=usr50"),
+            ("/etc/web.service.d/50.conf", "[S]\nA=etc50"),
+            ("/usr/web.service.d/10.conf", "[S]\nA=usr10"),
+            ("/etc/web.service.d/note.txt", "[S]\nA=no"),
+            ("/usr/service.d/20.conf", "[S]\nA=type20"),
+            ("/usr/service.d/10.conf", "[S]\nA=type10"),
+        ];
+        assert_eq!(values("web.service", &files).unwrap(), ["etc", "usr10", "type20", "etc50"]);
+    }
+
+    #[test]
+    fn templates_dashes_and_masked_drop_ins() {
+        let files = [
+            ("/usr/foo-bar@.service", "[S]\nA=template"),
+            ("/etc/foo-bar@x.service.d/1.conf", "[S]\nA=instance"),
+            ("/etc/foo-bar@.service.d/2.conf", "[S]\nA=templates"),
+            ("/etc/foo-@.service.d/3.conf", "[S]\nA=dash"),
+            ("/etc/foo-bar@x.service.d/4.conf", "-> /dev/null"),
+            ("/usr/foo-bar@.service.d/4.conf", "[S]\nA=masked"),
+        ];
+        assert_eq!(values("foo-bar@x.service", &files).unwrap(), ["template", "instance", "templates", "dash"]);
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_told() {
+        let files = [("/etc/web.socket", "-> /dev/null"), ("/usr/web.socket", "[S]"), ("/usr/a.service", "secret")];
+        assert_eq!(values("web.socket", &files), Err(Missing::Masked("/etc/web.socket".into())));
+        assert_eq!(values("wen.socket", &files), Err(Missing::NotFound(Some("web.socket".into()))));
+        let unreadable = Missing::Unreadable("/usr/a.service".into(), "permission denied".into());
+        assert_eq!(values("a.service", &files), Err(unreadable));
+    }
+}
