@@ -1,12 +1,13 @@
 //! systemd's unit files, read without systemd: `find` tells which files a unit is made of, `lex` reads their lines, `name`
 //! fills specifiers, `values`, `words` and `address` read what stands
-//! behind the `=`, `socket` makes sockets of it. Receives bytes, hands on assignments and
+//! behind the `=`, `socket` and `service` make plain data of it. Receives bytes, hands on assignments and
 //! [`Remark`]s; it opens nothing itself.
 
 pub mod address;
 pub mod find;
 pub mod lex;
 pub mod name;
+pub mod service;
 pub mod socket;
 pub mod values;
 pub mod words;
@@ -78,6 +79,10 @@ mod tests {
             assert!(unit.sockets.iter().all(|one| inside(&one.origin)), "a socket names its line");
             for one in left {
                 let _ = words::commands(&one.value);
+            }
+            let (_, _, problems) = service::read(&name, &assignments, &|_| None, &mut remarks);
+            for problem in problems {
+                assert!(!problem.message.is_empty());
             }
         }
     }
