@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod find;
+pub mod keys;
 pub mod lex;
 pub mod name;
 pub mod service;
