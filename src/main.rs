@@ -34,7 +34,7 @@ fn launch(wish: Wish) -> Result<Exit, Exit> {
     let (plan, assigned) = start::settle(wish)?;
     let log = Log::new(plan.log, plan.manner);
     let (sockets, remarks) = Sockets::open(&plan, assigned).map_err(start::refused)?;
-    let early = Early::new(None, plan.manner).map_err(|error| start::failed("cannot set up the event loop", error))?;
+    let early = Early::new(None, &plan).map_err(|error| start::failed("cannot set up the event loop", error))?;
     let (mut claim, notify) = start::meeting_places(&plan)?;
     let base = start::base(&plan, claim.as_ref(), Some(&notify))?;
     let manager = Upward::from_environment();
@@ -66,7 +66,7 @@ fn resume(wish: Wish, fd: i32) -> Result<Exit, Exit> {
     State::close(fd);
     let mut log = Log::new(plan.log, plan.manner);
     log.shift(state.log_shifted());
-    let early = Early::new(Some(state.keeps_hup()), plan.manner).map_err(|error| failed(error.to_string()))?;
+    let early = Early::new(Some(state.keeps_hup()), &plan).map_err(|error| failed(error.to_string()))?;
     let own = state.own();
     let (sockets, remarks) = state.sockets(&plan, &change, added).map_err(failed)?;
     let (claim, notify) = state.places().map_err(failed)?;
@@ -76,7 +76,7 @@ fn resume(wish: Wish, fd: i32) -> Result<Exit, Exit> {
     for remark in remarks {
         log.say(Level::Warn, "remark", remark);
     }
-    let teller = start::teller(&plan, &supervisor);
+    let teller = state.teller();
     let parts = Parts { plan, sockets, base, control: None, notify, manager, log, claim, own, teller };
     let resumed = Linux::resume(early, parts, state, &change, refused);
     let (mut linux, events) = resumed.map_err(|error| failed(error.to_string()))?;

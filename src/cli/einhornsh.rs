@@ -83,11 +83,12 @@ fn path(matches: &ArgMatches) -> Result<PathBuf, ClientError> {
     let stem = name.map_or("einhorn".to_string(), |name| format!("einhorn-{name}"));
     let standard = std::env::temp_dir().join(format!("{stem}.sock"));
     let path = given.or_else(|| Some(standard.clone()).filter(|path| path.exists()));
-    find(path, name, &|name| std::env::var_os(name)).or_else(|error| match error {
-        error @ ClientError::Several(_) => Err(error),
+    match find(path, name, &|name| std::env::var_os(name)) {
+        Err(error @ ClientError::Several(_)) => Err(error),
+        Ok(path) if path.exists() || matches.contains_id("socket-path") => Ok(path),
         // What is missing first of all is einhorn's own socket.
-        _ => Ok(standard),
-    })
+        Ok(_) | Err(_) => Ok(standard),
+    }
 }
 
 struct Shell {

@@ -134,13 +134,13 @@ const UPGRADES: &[Part] = &[
     ),
     Text("A second upgrade takes the place of one that is under way."),
     Text(
-        "prebindctl reexec replaces prebind's own program by what its path gives now: same process, same sockets, workers, clients of the control socket and what they wait for, back-offs and deadlines. The new program is first asked whether it understands the state; if it does not, cannot be executed, or says nothing within 5 s, nothing changes, the reason is said and the exit code is 1. Signals that arrive meanwhile are heard afterwards.",
+        "prebindctl reexec replaces prebind's own program by what its path gives now: same process, same sockets, workers, clients of the control socket and what they wait for, back-offs and deadlines. The new program is first asked whether it understands the state; if it does not, cannot be executed, or says nothing within 5 s, nothing changes, the reason is said and the exit code is 1. Signals that arrive meanwhile are heard afterwards, and workers that ended are noticed.",
     ),
     Text(
         "HUP and USR2 do both: prebind replaces itself, and where that worked, every service is upgraded. Where it did not, nothing is upgraded, either.",
     ),
     Text(
-        "The command line is the one of the first start. With --reexec-as CMDLINE that one is run, with --with-state-fd N and prebind's own arguments behind it, and is to end in exec prebind: a script that passes \"$@\" on, or env VAR=b prebind. The environment is the one of the first start without what --drop-env-var names; what CMDLINE sets, workers get.",
+        "The command line is the one of the first start. With --reexec-as CMDLINE that one is run, with --with-state-fd N and prebind's own arguments behind it, and is to end in exec prebind: a script that passes \"$@\" on, or env VAR=b prebind. It is run twice: first to ask, with --upgrade-check behind the state's number (what hangs for 5 s is killed with its children), then in prebind's own place, where nothing is left that could go on if it fails then. Signals that come while it runs may be lost: a shell may unblock them. The environment is the one of the first start without what --drop-env-var names; what CMDLINE sets, workers get.",
     ),
     Text(
         "The plan that is read then is compared with the one that runs, and only what changed is touched. A socket that is new is bound before anything is given up; one that nobody asks for any more, or whose address is another one now, is closed when the last worker that has it is gone (addresses that overlap, such as 127.0.0.1:80 and 0.0.0.0:80, stand beside each other as long; what still waits in a socket that closes is lost). Options that an open socket can still get are set, the others are said. The number of workers is the plan's where the plan's own changed, else what prebindctl scale made of it. -c, -d, -e, -f, --no-control, the kind of a path and the option slots cannot change. A plan with a problem changes nothing; every problem is listed.",

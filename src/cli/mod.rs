@@ -83,6 +83,11 @@ fn print(text: &str) -> Asked {
     Asked::Answered(Exit::Done)
 }
 
+/// One line to stdout.
+fn say(text: &str) {
+    print(&format!("{text}\n"));
+}
+
 /// One line on stderr.
 fn say_error(error: &dyn Display) {
     let _ = writeln!(stderr(), "prebind: {error}");

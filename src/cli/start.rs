@@ -4,7 +4,7 @@
 use crate::control::einhorn::Teller;
 use crate::control::{self, Claim};
 use crate::exit::Exit;
-use crate::linux::State;
+use crate::linux::{State, UNDERSTOOD};
 use crate::notify::WorkersSocket;
 use crate::plan::{Change, Command, Facts, Manner, Number, Plan, Problem, SocketSpec, check, keep_inherited, succeed};
 use crate::sockets::{Added, Assigned, Inherited, SocketError, Sockets};
@@ -86,13 +86,15 @@ pub struct Taken {
 /// could.
 pub fn take_over(wish: Wish, fd: i32) -> Result<Taken, Exit> {
     let refused = |why: String| failed("cannot take prebind's place", why);
-    let only_check = wish.upgrade_check;
     let state = State::read(fd).map_err(refused)?;
+    // A script between that loses --upgrade-check does not make a second master of the dry run.
+    let only_check = wish.upgrade_check || !state.is_ours();
     let mut supervisor = state.supervisor().map_err(refused)?;
     let next = next_plan(wish, &state, &supervisor);
     let (plan, change, added, why) = match next {
         Ok((_, _, added)) if only_check => {
             added.undo();
+            super::say(UNDERSTOOD);
             return Err(Exit::Done);
         }
         Err(why) if only_check => {
@@ -125,8 +127,14 @@ fn next_plan(wish: Wish, state: &State, supervisor: &Supervisor) -> Result<(Plan
             return Err(lines(problems));
         }
     };
+    let unknown = plan.services.iter().filter_map(|service| spawn::worker_ids(service).err());
+    let unknown: Vec<String> = unknown.map(|error| error.to_string()).collect();
+    if !unknown.is_empty() {
+        return Err(unknown);
+    }
     let has_workers = |id| supervisor.has_workers(id);
-    let (plan, change) = succeed(state.plan(), plan, &has_workers).map_err(lines)?;
+    let (mut plan, change) = succeed(state.plan(), plan, &has_workers).map_err(lines)?;
+    change.mark_added(&mut plan, supervisor.next_child());
     let added = state.open_added(&plan, &change);
     let added = added.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<String>>())?;
     Ok((plan, change, added))
@@ -161,10 +169,19 @@ pub fn failed(what: &str, why: impl Display) -> Exit {
 /// changing their modes afterwards.
 pub fn meeting_places(plan: &Plan) -> Result<(Option<Claim>, WorkersSocket), Exit> {
     let root = nix::unistd::geteuid().is_root();
+    // einhorn's control socket has the mode that the umask leaves, and whoever may connect may ask for anything.
+    let einhorn = plan.manner == Manner::Einhorn;
+    let early = if einhorn { Some(claim(plan)?) } else { None };
     let before = root.then(|| umask(Mode::empty()));
-    let made = claim(plan).and_then(|claim| Ok((notify_socket(plan, claim.as_ref())?, claim)));
+    let made = early.map_or_else(|| claim(plan), Ok);
+    let made = made.and_then(|claim| Ok((notify_socket(plan, claim.as_ref())?, claim)));
     before.map(umask);
-    made.map(|(notify, claim)| (claim, notify))
+    made.map(|(notify, mut claim)| {
+        if einhorn && let Some(claim) = &mut claim {
+            claim.let_lockfile_go();
+        }
+        (claim, notify)
+    })
 }
 
 /// The control socket, lock and pid file.
@@ -195,7 +212,7 @@ pub fn base(plan: &Plan, claim: Option<&Claim>, notify: Option<&WorkersSocket>) 
         nofile: spawn::raise_nofile(),
         control_path: claim.and_then(Claim::path).map(Into::into),
         notify_address: notify.map(|notify| notify.address().to_owned()),
-        stdin_null: isatty(stdin()).unwrap_or(false) && !alone,
+        stdin_null: isatty(stdin()).unwrap_or(false) && !alone && plan.manner == Manner::Prebind,
         // einhorn drops them when it replaces itself, not before.
         drops_done: plan.manner == Manner::Einhorn,
         ..base
@@ -210,8 +227,8 @@ pub fn renice(plan: &Plan) -> Result<(), Exit> {
 
 /// Counts the first service's workers for einhorn's log.
 pub fn teller(plan: &Plan, supervisor: &Supervisor) -> Teller {
-    let (number, ready) = supervisor.up();
-    plan.services.first().map_or_else(Teller::default, |service| Teller::new(service, number, ready))
+    let number = supervisor.number();
+    plan.services.first().map_or_else(Teller::default, |service| Teller::new(service, number))
 }
 
 /// Lines for the log: what starts on which sockets, and how it is reached.

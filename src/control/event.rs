@@ -99,6 +99,7 @@ fn kind(happening: &Happening) -> (Level, &'static str) {
         Happening::StartTimeout(_) => (Level::Warn, "worker_start_timeout"),
         Happening::WatchdogMissed(_) => (Level::Warn, "worker_watchdog"),
         Happening::SaidStopping(_) => (Level::Info, "worker_said_stopping"),
+        Happening::AckIgnored(_) => (Level::Debug, "ack_ignored"),
         Happening::Draining(..) => (Level::Debug, "worker_draining"),
         Happening::ToldToStop(..) => (Level::Debug, "worker_told_to_stop"),
         Happening::Killed(_) => (Level::Warn, "worker_killed"),
@@ -149,6 +150,7 @@ fn about(happening: &Happening) -> About {
         | Happening::StartTimeout(who)
         | Happening::WatchdogMissed(who)
         | Happening::SaidStopping(who)
+        | Happening::AckIgnored(who)
         | Happening::Draining(who, _)
         | Happening::ToldToStop(who, _)
         | Happening::Killed(who)
@@ -179,6 +181,7 @@ fn message(happening: &Happening, names: &Names<'_>, pid_of: &dyn Fn(ChildId) ->
         Happening::WatchdogMissed(who) => {
             format!("{} failed its watchdog and is stopped: no WATCHDOG=1 in time", worker(who))
         }
+        Happening::AckIgnored(who) => format!("{}: an ack that changes nothing", worker(who)),
         Happening::SaidStopping(who) => format!("{} stops by itself (STOPPING=1)", worker(who)),
         Happening::Draining(who, delay) => {
             format!("{} is told to stop in {} s (--drain-delay)", worker(who), seconds(*delay))
@@ -281,6 +284,7 @@ fn exited(how: Ended, unexpected: bool, was_ready: bool) -> String {
     let how = match how {
         Ended::Code(code) => format!("exited with code {code}"),
         Ended::Signal(signal) => format!("was killed by {signal}"),
+        Ended::Unseen => "ended, seen by another program,".into(),
     };
     match (unexpected, was_ready) {
         (true, true) => format!("{how} though nobody told it to"),

@@ -94,6 +94,11 @@ impl Claim {
         self.path.as_deref()
     }
 
+    /// einhorn locks its file only while it takes the socket.
+    pub fn let_lockfile_go(&mut self) {
+        self.lockfile = None;
+    }
+
     /// The listener, close-on-exec and not blocking; once.
     pub fn take_listener(&mut self) -> Option<UnixListener> {
         self.listener.take()
@@ -357,7 +362,7 @@ fn lock(path: &Path, what: &'static str) -> Result<Flock<File>, PlaceError> {
         let held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(held) => held,
             Err((_, Errno::EAGAIN)) => {
-                let (reason, remedy) = ("another process holds its lock", "another -c NAME or -d PATH");
+                let (reason, remedy) = ("another process holds its lock", "another -c NAME, or -d PATH with -f PATH");
                 let pid = pid_in(path);
                 return Err(PlaceError::Busy { what, path: path.into(), reason, pid, remedy });
             }

@@ -120,6 +120,7 @@ pub(super) fn ended(how: Ended) -> (Option<u8>, Option<String>) {
     match how {
         Ended::Code(code) => (Some(code), None),
         Ended::Signal(signal) => (None, Some(signal.to_string())),
+        Ended::Unseen => (None, None),
     }
 }
 
@@ -144,7 +145,8 @@ mod tests {
             age_ns: 1_400_999_999,
             status: "text".into(),
             index: slot,
-            told: None,
+            told: Vec::new(),
+            told_ago: None,
             next_try_ns,
             last_exit,
         };

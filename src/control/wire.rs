@@ -124,7 +124,7 @@ fn document(line: &[u8]) -> Option<Value> {
 /// einhorn's requests are flat: a mapping of scalars, and a list of strings in it. The budget holds that.
 pub(super) fn yaml(text: &str) -> Option<Value> {
     let budget = serde_saphyr::budget! {
-        max_depth: 8, max_nodes: 512, max_events: 1024, max_aliases: 0, max_anchors: 0, max_documents: 1,
+        max_depth: 8, max_nodes: 512, max_events: 1024, max_aliases: 8, max_anchors: 8, max_documents: 1,
         max_merge_keys: 0, flow_nesting_limit: 8
     };
     let options = serde_saphyr::options! { budget: budget, strict_booleans: true };
@@ -135,6 +135,7 @@ fn wanted(request: &Map<String, Value>, einhorn: bool) -> Result<Wanted, String>
     let command = match request.get("command") {
         Some(Value::String(command)) => command.as_str(),
         Some(other) => return Err(format!("\"command\" must be a string, not {other}")),
+        None if einhorn => return Err(format!("No \"command\" parameter provided\n\n{}", einhorn::list())),
         None => return Err(format!("No \"command\" parameter provided; {}", known())),
     };
     if WORKER_COMMANDS.contains(&command) {

@@ -8,6 +8,7 @@ use crate::supervise::{ChildId, Ended};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -84,6 +85,23 @@ impl Children {
             self.by_pid.insert(pid, child);
         }
         self.by_id.insert(child, Child { pid, service, slot, group });
+    }
+
+    /// Those that a program in between, in this process, has reaped: no SIGCHLD will ever tell of them.
+    pub(super) fn take_missing(&mut self) -> Vec<Exit> {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let gone = |pid: i32| waitid(Id::Pid(Pid::from_raw(pid)), flags) == Err(Errno::ECHILD);
+        let missing: Vec<(i32, ChildId)> =
+            self.by_pid.iter().filter(|(pid, _)| gone(**pid)).map(|(pid, child)| (*pid, *child)).collect();
+        let exits = missing.into_iter().map(|(pid, child)| {
+            self.by_pid.remove(&pid);
+            // The pid may be somebody else's by now. A group of that number has members only if it is still this one's.
+            if let Some(entry) = self.by_id.get_mut(&child) {
+                entry.group = Some(Group::Number);
+            }
+            Exit { child, pid, how: Ended::Unseen, group_left: false }
+        });
+        exits.collect()
     }
 
     pub(super) fn add(&mut self, child: ChildId, (service, slot): (ServiceId, u32), pid: i32) {

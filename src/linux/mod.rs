@@ -14,7 +14,7 @@ mod terminal;
 mod trim;
 
 pub use log::Log;
-pub use replace::{Own, State};
+pub use replace::{Own, State, UNDERSTOOD};
 
 use crate::control::Claim;
 use crate::control::einhorn::Teller;
@@ -54,11 +54,11 @@ pub struct Early {
 impl Early {
     /// From here on no signal kills prebind; what comes is heard once the loop runs.
     /// `keeps_hup`: known from the program before this one.
-    pub fn new(keeps_hup: Option<bool>, manner: Manner) -> io::Result<Early> {
+    pub fn new(keeps_hup: Option<bool>, plan: &Plan) -> io::Result<Early> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let signals = {
             let _inside = runtime.enter();
-            Signals::new(keeps_hup, manner)?
+            Signals::new(keeps_hup, plan)?
         };
         Ok(Early { runtime, signals })
     }
@@ -123,7 +123,9 @@ impl Linux {
             let paths = parts.sockets.watch().map(|fd| fd.try_clone_to_owned()).transpose()?;
             Sources::new(signals, control, parts.notify, paths)?
         };
-        let alone = matches!(&parts.plan.services[..], [only] if only.number.get() == 1);
+        // einhorn's workers are background groups, whatever their number.
+        let prebinds = parts.plan.manner == Manner::Prebind;
+        let alone = prebinds && matches!(&parts.plan.services[..], [only] if only.number.get() == 1);
         Ok(Linux {
             runtime,
             sources,
@@ -259,6 +261,13 @@ impl Linux {
         if let Err(error) = self.manager.send(&[word]) {
             let message = format!("cannot notify the manager above ($NOTIFY_SOCKET): {error}");
             self.say(Level::Warn, "manager_unreachable", message);
+        }
+    }
+
+    /// Children that ended while another program had this process.
+    fn reap_missing(&mut self, events: &mut Vec<Event>) {
+        for children::Exit { child, how, group_left, .. } in self.children.take_missing() {
+            events.push(Event::Exited { child, how, group_left, foreground: false });
         }
     }
 

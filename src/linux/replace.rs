@@ -7,6 +7,7 @@ use super::children::FrozenChild;
 use super::terminal::Terminal;
 use super::{Linux, Parts, trim};
 use crate::control::Claim;
+use crate::control::einhorn::Teller;
 use crate::control::event::Level;
 use crate::control::place::FrozenClaim;
 use crate::control::server::{FrozenServer, Server};
@@ -17,8 +18,8 @@ use crate::supervise::{Event, Supervisor, Told};
 use nix::fcntl::{FcntlArg, FdFlag, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::SigSet;
-use nix::unistd::execve;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, killpg, sigaction};
+use nix::unistd::{Pid, execve};
 use serde::{Deserialize, Serialize};
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -26,12 +27,16 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The shape of [`State`]. Another one is refused.
 const FORMAT: u32 = 2;
+/// What the next program says on its standard output when it understands the state. Exit code 0 alone is no answer: many
+/// programs end so.
+pub const UNDERSTOOD: &str = "prebind: the state is understood";
 /// How long the next program may take to say whether it understands the state.
 const CHECK_LIMIT: Duration = Duration::from_secs(5);
 /// The options that the next program is started with, before those of the first start.
@@ -76,9 +81,12 @@ fn in_path(name: &Path) -> Option<PathBuf> {
 pub struct State {
     format: u32,
     version: String,
+    /// Of the process that it is for.
+    pid: u32,
     own: Own,
     plan: Plan,
     log_shifted: i8,
+    teller: Teller,
     supervisor: serde_json::Value,
     sockets: FrozenSockets,
     claim: Option<FrozenClaim>,
@@ -113,6 +121,11 @@ impl State {
             .map_err(|error| format!("the state of prebind {version} is not understood: {error}"))
     }
 
+    /// Whether this process is the one that it is for; another one may only look at it.
+    pub fn is_ours(&self) -> bool {
+        self.pid == std::process::id()
+    }
+
     /// How the first program was started.
     pub fn own(&self) -> Own {
         self.own.clone()
@@ -121,6 +134,11 @@ impl State {
     /// How much more is logged than the plan asks for.
     pub fn log_shifted(&self) -> i8 {
         self.log_shifted
+    }
+
+    /// What einhorn's log counts.
+    pub fn teller(&self) -> Teller {
+        self.teller.clone()
     }
 
     /// The plan that runs.
@@ -202,6 +220,7 @@ impl Linux {
         events.push(refused.map_or(Event::Replaced, Event::ReplaceFailed));
         // Whoever ended meanwhile is met by nobody's SIGCHLD.
         linux.reap(&mut events);
+        linux.reap_missing(&mut events);
         trim::trim();
         Ok((linux, events))
     }
@@ -234,9 +253,11 @@ impl Linux {
         let state = State {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
             own: self.own.clone(),
             plan: self.plan.clone(),
             log_shifted: self.log.shifted(),
+            teller: self.teller.clone(),
             supervisor: supervisor.freeze()?,
             sockets: self.sockets.freeze(&mut fds),
             claim: self.claim.as_ref().map(|claim| claim.freeze(&mut fds)),
@@ -272,11 +293,16 @@ impl Linux {
         let words = self.own.words(&self.plan.reexec_as, &[STATE_OPTION, number]);
         let args: Vec<CString> = words.iter().map(|word| text(word.as_bytes())).collect();
         let path = self.next_program();
+        if !self.plan.reexec_as.is_empty() {
+            self.say(Level::Info, "handing_over", format!("handing over to {}", self.plan.reexec_as.join(" ")));
+        }
         let environment: Vec<CString> = self
             .next_environment()
             .map(|(key, value)| text(&[key.as_bytes(), b"=", value.as_bytes()].concat()))
             .collect();
+        let kept = ignore_signals();
         let Err(errno) = execve(&text(path.as_os_str().as_bytes()), &args, &environment);
+        restore_signals(&kept);
         Err(format!("cannot execute {}: {}", path.display(), errno.desc().to_lowercase()))
     }
 
@@ -301,25 +327,59 @@ impl Linux {
         let mut command = Command::new(&path);
         command.args(&self.own.words(&self.plan.reexec_as, &[STATE_OPTION, number, CHECK_OPTION])[1..]);
         command.env_clear().envs(self.next_environment());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // What hangs is killed with all that it started: it holds copies of the sockets.
+        command.process_group(0);
         let mut child = command.spawn().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => format!("cannot execute {shown}: no such file"),
             std::io::ErrorKind::PermissionDenied => format!("cannot execute {shown}: permission denied"),
             _ => format!("cannot execute {shown}: {error}"),
         })?;
         let said = child.stderr.take().map(|from| read_for(from, CHECK_LIMIT)).transpose();
-        if said.is_err() {
-            let _ = child.kill();
-        }
+        let word = child.stdout.take().map(|from| read_for(from, CHECK_LIMIT)).transpose();
+        // Also where it answered: what a script left behind must not stay.
+        let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
         let status = child.wait().map_err(|error| error.to_string())?;
-        let said = said?.unwrap_or_default();
-        if status.success() {
+        let (said, word) = (said?.unwrap_or_default(), word?.unwrap_or_default());
+        if word.lines().any(|line| line == UNDERSTOOD) {
             return Ok(());
+        }
+        if status.success() {
+            return Err(format!("{shown} does not say that it understands the state (is it prebind?)"));
         }
         let reasons: Vec<&str> = said.lines().map(|line| line.trim_start_matches("prebind: ")).collect();
         Err(format!("{shown} refuses ({status}): {}", reasons.join("; ")))
     }
 }
+
+/// Blocked signals wait for the next program, whatever their action. A shell in between may unblock them (dash does): then
+/// none may kill it in prebind's place. Returns what stood before.
+fn ignore_signals() -> Vec<(Signal, SigAction)> {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: ignoring a signal is a valid action and runs no code.
+    let ignored = |signal: &Signal| unsafe { sigaction(*signal, &ignore) }.ok().map(|before| (*signal, before));
+    IGNORED.iter().filter_map(ignored).collect()
+}
+
+fn restore_signals(kept: &[(Signal, SigAction)]) {
+    for (signal, action) in kept {
+        // SAFETY: the action stood before, and its handler is still there.
+        let _ = unsafe { sigaction(*signal, action) };
+    }
+}
+
+/// Everything that prebind handles, but for the ends of its children.
+const IGNORED: [Signal; 9] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGTERM,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+];
 
 /// What is written until the other end closes.
 fn read_for(mut from: impl Read + AsFd, limit: Duration) -> Result<String, String> {

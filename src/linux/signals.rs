@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::plan::{Manner, Signal};
+use crate::plan::{Manner, Plan, Signal};
 use crate::supervise::Told;
 use nix::libc::{self, siginfo_t};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal as Unix, sigaction};
@@ -53,15 +53,19 @@ struct Habits {
     /// USR2 stops: under einhorn's name, or as an einhorn's worker.
     usr2_stops: bool,
     manner: Manner,
+    /// What INT and USR2 send under einhorn's name.
+    stop_signal: Signal,
 }
 
 impl Signals {
     /// Inside the runtime. `keeps_hup`: known from the program before.
-    pub(super) fn new(keeps_hup: Option<bool>, manner: Manner) -> io::Result<Signals> {
+    pub(super) fn new(keeps_hup: Option<bool>, plan: &Plan) -> io::Result<Signals> {
+        let manner = plan.manner;
+        let stop_signal = plan.services.first().map_or(Signal::USR2, |service| service.stop_signal);
         let keeps_hup = keeps_hup.map_or_else(hup_is_ignored, Ok)?;
         let master = std::env::var("EINHORN_MASTER_PID").ok().and_then(|pid| pid.parse().ok());
         let usr2_stops = manner == Manner::Einhorn || master == Some(getppid().as_raw());
-        let habits = Habits { keeps_hup, usr2_stops, manner };
+        let habits = Habits { keeps_hup, usr2_stops, manner, stop_signal };
         let (read, write) = UnixStream::pair()?;
         let write = write.into_std()?;
         let delivery = SignalDelivery::with_pipe(read, write, WithRawSiginfo, HEARD)?;
@@ -115,7 +119,7 @@ fn meaning(info: &siginfo_t, habits: Habits) -> Option<Heard> {
     match info.si_signo {
         libc::SIGCHLD => Some(Heard::Child),
         libc::SIGTERM if einhorn => Some(Heard::Told(Told::StopWith(Signal::TERM))),
-        libc::SIGINT if einhorn => Some(Heard::Told(Told::Stop)),
+        libc::SIGINT | libc::SIGUSR2 if einhorn => Some(Heard::Told(Told::StopWith(habits.stop_signal))),
         libc::SIGQUIT if einhorn => Some(Heard::Told(Told::Abandon(Signal::QUIT))),
         libc::SIGUSR2 if habits.usr2_stops => Some(Heard::Told(Told::Stop)),
         libc::SIGTERM => Some(Heard::Told(Told::Stop)),
@@ -164,17 +168,19 @@ mod tests {
             (libc::SIGINT, kernel, false, Some(Heard::Told(Told::Interrupt))),
             (libc::SIGCHLD, 1, false, Some(Heard::Child)),
         ] {
-            let habits = Habits { keeps_hup, usr2_stops: false, manner: Manner::Prebind };
+            let stop_signal = Signal::USR2;
+            let habits = Habits { keeps_hup, usr2_stops: false, manner: Manner::Prebind, stop_signal };
             assert_eq!(meaning(&info(signo, code), habits), heard, "{signo} {code}");
         }
         for (signo, told) in [
             (libc::SIGTERM, Told::StopWith(Signal::TERM)),
-            (libc::SIGINT, Told::Stop),
-            (libc::SIGUSR2, Told::Stop),
+            (libc::SIGINT, Told::StopWith(Signal::USR2)),
+            (libc::SIGUSR2, Told::StopWith(Signal::USR2)),
             (libc::SIGQUIT, Told::Abandon(Signal::QUIT)),
             (libc::SIGHUP, Told::Upgrade),
         ] {
-            let habits = Habits { keeps_hup: false, usr2_stops: true, manner: Manner::Einhorn };
+            let stop_signal = Signal::USR2;
+            let habits = Habits { keeps_hup: false, usr2_stops: true, manner: Manner::Einhorn, stop_signal };
             assert_eq!(meaning(&info(signo, user), habits), Some(Heard::Told(told)), "{signo}");
         }
     }

@@ -134,6 +134,8 @@ impl Sources {
                 }
             }
         }
+        let unheard = self.control.as_mut().map(Server::take_unheard).unwrap_or_default();
+        turn.remarks.extend(unheard.into_iter().map(|line| (Level::Error, "ack_for_nobody", line)));
         if let Some(paths) = &self.paths
             && let Poll::Ready(Ok(mut guard)) = paths.poll_read_ready(cx)
         {

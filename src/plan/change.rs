@@ -19,6 +19,15 @@ impl Change {
         Change { sockets: (0..plan.sockets.len()).map(|n| SocketId(n as u16)).collect(), services: services.collect() }
     }
 
+    /// Notes at the sockets that are new from which child on workers have them.
+    pub fn mark_added(&self, plan: &mut Plan, next_child: u32) {
+        for (n, spec) in plan.sockets.iter_mut().enumerate() {
+            if !self.sockets.contains(&SocketId(n as u16)) {
+                spec.since = next_child;
+            }
+        }
+    }
+
     /// Whether something is retired in the new plan that was not in the old one.
     pub fn retires(&self, old: &Plan, new: &Plan) -> bool {
         let was = |n: usize| {
@@ -83,7 +92,7 @@ fn sockets(old: &Plan, new: &mut Plan, problems: &mut Vec<Problem>) -> Vec<Socke
                 let message = format!("socket {}: slots cannot be switched on or off while prebind runs", heir.name);
                 problems.push(Problem::new(heir.origin.clone(), message).remedy("use another port, or stop prebind"));
             }
-            Some(_) => {}
+            Some(_) => new.sockets[at].since = spec.since,
             None => {
                 problems.extend(new.sockets.iter().filter_map(|other| cannot_stand_beside(spec, other)));
                 new.sockets.push(SocketSpec { retired: true, ..spec.clone() });

@@ -7,7 +7,7 @@ fn tcp(name: &str, ip: [u8; 4], port: u16) -> SocketSpec {
 
 fn at(name: &str, address: Address) -> SocketSpec {
     let (kind, options, origin) = (SocketKind::Stream, SocketOptions::default(), Origin::Argument(2));
-    SocketSpec { name: name.into(), named: true, kind, address, options, origin, retired: false }
+    SocketSpec { name: name.into(), named: true, kind, address, options, origin, retired: false, since: 0 }
 }
 
 fn plan(sockets: impl Into<Vec<SocketSpec>>, services: &[&str]) -> Plan {

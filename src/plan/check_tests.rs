@@ -26,6 +26,7 @@ fn socket(name: &str, address: &str, at: usize) -> SocketSpec {
         options: SocketOptions::default(),
         origin: Origin::Argument(at),
         retired: false,
+        since: 0,
     }
 }
 

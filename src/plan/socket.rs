@@ -23,6 +23,8 @@ pub struct SocketSpec {
     pub origin: Origin,
     /// Nobody asks for it any more: held until the workers that have it are gone.
     pub retired: bool,
+    /// Children of the supervisor from this number on may have it.
+    pub since: u32,
 }
 
 /// The kind of a socket. With [`Address::Fd`] it is what the descriptor turns out to be.

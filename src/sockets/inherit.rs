@@ -75,6 +75,7 @@ impl Inherited {
             options: SocketOptions::default(),
             origin: Origin::Environment("LISTEN_FDS".into()),
             retired: false,
+            since: 0,
         }
     }
 

@@ -33,7 +33,16 @@ impl Drop for Directory {
 
 pub(super) fn spec(name: &str, address: Address, kind: SocketKind) -> SocketSpec {
     let options = SocketOptions::default();
-    SocketSpec { name: name.into(), named: true, kind, address, options, origin: Origin::Argument(1), retired: false }
+    SocketSpec {
+        name: name.into(),
+        named: true,
+        kind,
+        address,
+        options,
+        origin: Origin::Argument(1),
+        retired: false,
+        since: 0,
+    }
 }
 
 pub(super) fn plan(sockets: impl Into<Vec<SocketSpec>>) -> Plan {

@@ -20,6 +20,8 @@ pub enum Ended {
     Code(u8),
     /// A signal killed it.
     Signal(Signal),
+    /// Somebody else saw how: whatever ran in prebind's place for a moment.
+    Unseen,
 }
 
 /// Something happened.

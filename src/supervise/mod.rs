@@ -81,8 +81,8 @@ pub struct Supervisor {
     open: Vec<asks::Open>,
     /// prebind's own program is to be replaced.
     replacing: Option<replace::Replacing>,
-    /// Sockets and services are retired: closed when every worker older than this child is gone.
-    closing: Option<ChildId>,
+    /// Sockets and services are retired: closed when every worker from the one child to before the other is gone.
+    closing: Option<(ChildId, ChildId)>,
     /// Set once, by whatever ends it all.
     stopping: Option<stop::Stop>,
     all_were_ready: bool,
@@ -147,10 +147,9 @@ impl Supervisor {
         soonest(self.ping_at, soonest(workers, services))
     }
 
-    /// How many workers the first service is asked for, and which workers are ready: what a log counts from.
-    pub fn up(&self) -> (u32, Vec<ChildId>) {
-        let ready = self.children.iter().filter(|(_, worker)| worker.ready_since().is_some());
-        (self.services.first().map_or(0, |service| service.number), ready.map(|(child, _)| *child).collect())
+    /// How many workers the first service is asked for.
+    pub fn number(&self) -> u32 {
+        self.services.first().map_or(0, |service| service.number)
     }
 
     /// Set once everything is over.

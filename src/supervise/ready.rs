@@ -15,6 +15,8 @@ impl Supervisor {
         let by_time = matches!(self.service(worker.service).policy.ack, AckMode::After(_));
         if matches!(worker.state, State::Starting { .. }) && !by_time {
             self.becomes_ready(now, child, how, out);
+        } else if how == HowReady::Acked {
+            out.push(Action::Report(Happening::AckIgnored(worker.who(child))));
         }
     }
 

@@ -37,6 +37,11 @@ impl Supervisor {
         serde_json::from_value(state).map_err(|error| format!("the supervisor's state is not understood: {error}"))
     }
 
+    /// The number of the next child.
+    pub fn next_child(&self) -> u32 {
+        self.next_child
+    }
+
     /// Whether a service has workers.
     pub fn has_workers(&self, id: ServiceId) -> bool {
         self.children.values().any(|worker| worker.service == id)
@@ -69,7 +74,10 @@ impl Supervisor {
             }
         }
         if change.retires(old, plan) {
-            self.closing = Some(ChildId(self.next_child));
+            let sockets = plan.sockets.iter().filter(|spec| spec.retired).map(|spec| spec.since).min();
+            let services = plan.services.iter().any(|spec| spec.retired).then_some(0);
+            let first = services.or(sockets).unwrap_or_default();
+            self.closing = Some((ChildId(first), ChildId(self.next_child)));
         }
     }
 
@@ -131,8 +139,9 @@ impl Supervisor {
 
     /// What the plan does not ask for any more goes with the last worker that may have it.
     pub(super) fn notice_retired(&mut self, out: &mut Vec<Action>) {
-        let left = |before| self.children.keys().any(|child| *child < before) && !planted::is(Bug::RetiredTooSoon);
-        if self.closing.is_some_and(|before| !left(before)) {
+        let left =
+            |(first, before)| self.children.range(first..before).next().is_some() && !planted::is(Bug::RetiredTooSoon);
+        if self.closing.is_some_and(|those| !left(those)) {
             self.closing = None;
             self.services.retain(|service| !service.retired);
             out.push(Action::CloseRetired);

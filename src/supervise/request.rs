@@ -207,7 +207,8 @@ impl Supervisor {
                 age_ns: now.saturating_sub(worker.born_at),
                 status: worker.status.as_deref().unwrap_or_default().to_string(),
                 index: worker.index,
-                told: worker.told(),
+                told: worker.told.clone(),
+                told_ago: worker.told_at.map(|at| now.saturating_sub(at)),
                 next_try_ns: None,
                 last_exit: last_exit.map(|(how, at)| (how, now.saturating_sub(at))),
             });
@@ -236,7 +237,8 @@ fn empty_status(now: Nanos, service: &Service) -> ServiceStatus {
             age_ns: last_exit.map_or(0, |(_, ago)| ago),
             status: String::new(),
             index: 0,
-            told: None,
+            told: Vec::new(),
+            told_ago: None,
             next_try_ns,
             last_exit,
         })

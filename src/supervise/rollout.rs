@@ -4,7 +4,7 @@
 use super::asks::Ask;
 use super::planted::{self, Bug};
 use super::service::Service;
-use super::slot::Slot;
+use super::slot::{Pending, Slot};
 use super::worker::{Worker, soonest};
 use super::{Action, ChildId, Happening, Supervisor};
 use crate::plan::{Nanos, Strategy};
@@ -91,7 +91,11 @@ impl Supervisor {
         let service = &self.services[n];
         let Some(rollout) = &service.rollout else { return };
         let mut slots = (0..).zip(&service.slots);
-        let busy = slots.any(|(number, slot)| slot.successor.is_some() || rollout.is_old(number, slot));
+        let starts = |slot: &Slot| match slot.holder {
+            Some(child) => rollout.is_upgrade() && self.children[&child].ready_since().is_none(),
+            None => rollout.is_upgrade() && !matches!(slot.pending, Pending::Nothing | Pending::Over),
+        };
+        let busy = slots.any(|(number, slot)| slot.successor.is_some() || rollout.is_old(number, slot) || starts(slot));
         if !busy && !matches!(rollout.stage, Stage::Canary { until: Some(_), .. }) {
             self.finish_rollout(n, out);
         }
@@ -198,8 +202,8 @@ impl Supervisor {
             return;
         }
         let (most, unacked_max) = match rollout.stage {
-            Stage::Rolling => (service.surge(), service.unacked_max()),
-            Stage::Fleet => (u32::MAX, service.policy.max_unacked.unwrap_or(u32::MAX)),
+            Stage::Rolling => (service.surge_max(), service.unacked_max()),
+            Stage::Fleet => (u32::MAX, service.fleet_max()),
             Stage::Canary { slot: Some(_), .. } => return,
             Stage::Canary { slot: None, .. } => (1, service.unacked_max()),
         };

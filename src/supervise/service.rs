@@ -179,6 +179,16 @@ impl Service {
         (self.number / 4).max(1)
     }
 
+    /// So many successors at once. einhorn's own bound is `--max-unacked` alone.
+    pub(super) fn surge_max(&self) -> u32 {
+        if self.policy.bounded_first { self.surge() } else { self.unacked_max() }
+    }
+
+    /// So many of a fleet at once: all, but where `--max-unacked` is a bound from the first start on.
+    pub(super) fn fleet_max(&self) -> u32 {
+        self.policy.max_unacked.filter(|_| self.policy.bounded_first).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn unacked_max(&self) -> u32 {
         match self.policy.max_unacked {
             Some(most) if self.policy.bounded_first || !self.first_start => most,
@@ -308,15 +318,17 @@ impl Supervisor {
         *used = true;
         let start = Start { child, service: service.id, slot, generation: service.generation, index };
         let policy = &service.policy;
-        // A successor has a time to be ready in, whatever the mode.
-        let place = &service.slots[slot as usize];
-        let limit = service.rollout.as_ref().filter(|_| place.holder.is_some()).map(|rollout| rollout.timeout_ns);
+        // A successor has a time to be ready in, whatever the mode; so has, while an upgrade waits for it, whoever takes
+        // the place of a dead one.
+        let successor = service.slots[slot as usize].holder.is_some();
+        let rollout = service.rollout.as_ref().filter(|rollout| successor || rollout.is_upgrade());
+        let limit = rollout.map(|rollout| rollout.timeout_ns);
         let by = |span: Nanos| limit.map(|limit| now.saturating_add(limit.max(span.saturating_add(SECOND))));
         let state = match policy.ack {
             AckMode::Auto | AckMode::Accept => {
                 let look = policy.has_sockets.then(|| Look::first(now));
                 // By time alone no worker takes the place of one that serves.
-                let by_time = look.is_none() || (policy.ack == AckMode::Auto && limit.is_none());
+                let by_time = look.is_none() || (policy.ack == AckMode::Auto && !successor);
                 starting(by_time.then_some(now + AckMode::GRACE_NS), by(AckMode::GRACE_NS), look)
             }
             AckMode::After(span) => starting(Some(now + span), by(span), None),

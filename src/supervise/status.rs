@@ -142,8 +142,10 @@ pub struct WorkerStatus {
     pub status: String,
     /// Its EINHORN_CHILD_INDEX.
     pub index: u32,
-    /// The signal that it was told to stop with.
-    pub told: Option<Signal>,
+    /// The signals that it was told to stop with, and how long ago it was last.
+    pub told: Vec<Signal>,
+    /// Since then.
+    pub told_ago: Option<Nanos>,
     /// While waiting: until the next try.
     pub next_try_ns: Option<Nanos>,
     /// How the slot's last worker ended, and how long ago.
@@ -204,6 +206,8 @@ pub enum Happening {
         /// After.
         to: u32,
     },
+    /// An einhorn ack that changes nothing: it is ready already, or its mode is a time.
+    AckIgnored(Who),
     /// Something that was asked by signal cannot be done.
     Refused(String),
     /// Workers are being replaced one by one.

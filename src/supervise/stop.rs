@@ -88,8 +88,11 @@ impl Supervisor {
             self.tell_to_stop(now, child, signal, out);
         }
         if let Some(signal) = signal {
-            let alive = self.children.iter().filter(|(_, worker)| worker.alive());
-            out.extend(alive.map(|(child, _)| Action::SignalMain(*child, signal)));
+            for (child, worker) in self.children.iter_mut().filter(|(_, worker)| worker.alive()) {
+                worker.note_told(now, signal);
+                out.push(Action::Report(Happening::ToldToStop(worker.who(*child), signal)));
+                out.push(Action::SignalMain(*child, signal));
+            }
         }
     }
 
@@ -127,6 +130,9 @@ impl Supervisor {
         out.push(Action::Report(Happening::ToldToStop(worker.who(child), signal)));
         out.push(Action::SignalMain(child, signal));
         let patience_until = if planted::is(Bug::NeverKilled) { None } else { patience_until };
+        if let Some(worker) = self.children.get_mut(&child) {
+            worker.note_told(now, signal);
+        }
         self.set_state(child, State::Stopping { told: Some(signal), patience_until });
     }
 
@@ -209,6 +215,7 @@ impl Supervisor {
             _ if !passes => Exit::Done,
             Ended::Code(code) => Exit::Code(code),
             Ended::Signal(signal) => Exit::Signal(signal.0.unsigned_abs() as u8),
+            Ended::Unseen => Exit::Failed,
         };
         if service.exit.is_none_or(|before| before == Exit::Done) {
             service.exit = Some(exit);
@@ -283,5 +290,6 @@ fn user_ended(how: Ended) -> bool {
     match how {
         Ended::Signal(signal) => signal == Signal::INT || signal == Signal::QUIT,
         Ended::Code(code) => code == 130,
+        Ended::Unseen => false,
     }
 }

@@ -29,6 +29,7 @@ impl Failure {
         Failure::retry(match how {
             Ended::Code(code) => format!("exited with {code}"),
             Ended::Signal(signal) => format!("was killed by {signal}"),
+            Ended::Unseen => "ended unseen".into(),
         })
     }
 }

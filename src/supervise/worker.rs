@@ -18,6 +18,9 @@ pub(super) struct Worker {
     /// The interval of its watchdog: from the plan, or its own WATCHDOG_USEC.
     pub(super) watchdog_ns: Option<Nanos>,
     pub(super) status: Option<Box<str>>,
+    /// The signals that it was told to stop with, and when it was last.
+    pub(super) told: Vec<Signal>,
+    pub(super) told_at: Option<Nanos>,
 }
 
 /// Where a worker is in its life. Deadlines are fields of the states that they belong to.
@@ -101,15 +104,17 @@ impl Worker {
             state,
             watchdog_ns,
             status: None,
+            told: Vec::new(),
+            told_at: None,
         }
     }
 
-    /// The signal that it was told to stop with.
-    pub(super) fn told(&self) -> Option<Signal> {
-        match self.state {
-            State::Stopping { told, .. } => told,
-            State::Starting { .. } | State::Ready { .. } | State::Lingering { .. } => None,
+    /// It is told to stop.
+    pub(super) fn note_told(&mut self, now: Nanos, signal: Signal) {
+        if !self.told.contains(&signal) {
+            self.told.push(signal);
         }
+        self.told_at = Some(now);
     }
 
     /// EXTEND_TIMEOUT_USEC: whatever limit its start or its stop is under moves, never nearer.

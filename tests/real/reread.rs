@@ -224,6 +224,72 @@ fn env_as_reexec_as_needs_no_script() {
     refused.code(100).says(&["--reexec-as", "quote"]);
 }
 
+#[test]
+fn what_the_script_reaps_is_missed() {
+    let mut one = Scripted::start(&["-b", "web=127.0.0.1:0", "-n", "1", "-t", "20"], |setup| setup);
+    let gate = one.prebind.dir.join("gate");
+    // Only in the real exec: the shell is the parent of the workers then, and waits for its own commands.
+    let wait = format!("[ -n \"$check\" ] || {{ touch {gate}; while [ -e {gate} ]; do sleep 0.02; done; }}");
+    one.next(&wait, &["-b", "web=127.0.0.1:0", "-n", "1", "-t", "20"]);
+    let worker = one.prebind.worker_pids()[0];
+    one.prebind.signal(libc::SIGHUP);
+    wait_for("the script", || Path::new(&gate).exists().then_some(()));
+    proc::kill(worker, libc::SIGKILL);
+    wait_for("the worker's end", || (!proc::alive(worker)).then_some(()));
+    // A signal for prebind meets the shell meanwhile.
+    one.prebind.signal(libc::SIGUSR2);
+    one.prebind.signal(libc::SIGTTIN);
+    std::fs::remove_file(&gate).expect("remove");
+    one.prebind.lines.expect(&["generation 2 serves"]);
+    one.prebind.wait_ready();
+    one.prebind.get("web", "/pid");
+    assert!(!one.prebind.worker_pids().contains(&worker));
+    one.prebind.stop();
+}
+
+#[test]
+fn a_program_that_is_no_prebind_does_not_take_over() {
+    let mut prebind = Setup::new(&["-b", "web=127.0.0.1:0", "-n", "2"]).copied().start();
+    prebind.wait_ready();
+    let (workers, path) = (prebind.worker_pids(), prebind.dir.join("prebind"));
+    for text in ["exit 0", "echo \"$@\"", "sleep 1000 & sleep 1000"] {
+        write_program(&path, &format!("#!/bin/sh\n{text}\n"));
+        prebind.ctl(&["reexec"]).code(1).says(&["nothing changed"]);
+        assert_eq!(prebind.worker_pids(), workers);
+    }
+    // What hung left nothing behind that holds the socket: only prebind and its workers do.
+    assert_eq!(prebind.descendants().len(), 3, "{:?}", prebind.descendants());
+    prebind.get("web", "/");
+    prebind.stop();
+}
+
+#[test]
+fn a_script_without_the_check_word_makes_no_second_master() {
+    let options = ["-b", "web=127.0.0.1:0", "-n", "2"];
+    let mut one = Scripted::start(&options, |setup| setup);
+    let pid = one.prebind.pid();
+    one.next("check=", &["-b", "web=127.0.0.1:0", "-n", "3"]);
+    assert_eq!(one.hup()["services"][0]["number"], 3);
+    assert_eq!(one.prebind.status()["pid"], pid);
+    one.prebind.stop();
+}
+
+#[test]
+fn a_socket_that_no_worker_has_goes_at_once() {
+    let (a, b) = (free_port(), free_port());
+    let (a, both) = (format!("a=127.0.0.1:{a}"), format!("b=127.0.0.1:{b}"));
+    let mut one = Scripted::start(&["-b", &a, "-n", "2"], |setup| setup);
+    one.next("", &["-b", &a, "-b", &both, "-n", "3"]);
+    one.prebind.ctl(&["reexec"]).code(0);
+    one.prebind.wait_number(3);
+    one.next("", &["-b", &a, "-n", "2"]);
+    one.prebind.ctl(&["reexec"]).code(0);
+    wait_for("b to close", || std::net::TcpStream::connect(("127.0.0.1", b)).is_err().then_some(()));
+    one.next("", &["-b", &a, "--user", "nosuchuser"]);
+    one.refused(&["nosuchuser"]);
+    one.prebind.stop();
+}
+
 /// In a network of its own, where all addresses are free to be used.
 #[test]
 fn an_address_that_overlaps_takes_over() {

@@ -52,6 +52,27 @@ fn generations(status: &Value) -> Vec<u64> {
 }
 
 #[test]
+fn an_upgrade_whose_old_worker_dies_waits_for_the_new_one() {
+    for (line, code) in [("sleep 0.5; exit 7", 1), ("sleep 0.5; exec", 0)] {
+        let (prebind, home) = serving("1", &["-m", "manual", "--upgrade-timeout", "20"]);
+        let (draft, app) = (format!("{home}/app.new"), format!("{home}/app"));
+        let rest = if code == 0 { format!(" {}", probe::path()) } else { String::new() };
+        std::fs::write(&draft, format!("#!/bin/sh\n{line}{rest}\n")).expect("write");
+        std::fs::set_permissions(&draft, PermissionsExt::from_mode(0o755)).expect("mode");
+        std::fs::rename(&draft, &app).expect("rename");
+        let old = prebind.worker_pids()[0];
+        let upgrade = begun(&prebind);
+        wait_for("the successor", || (prebind.worker_pids().len() == 2).then_some(()));
+        proc::kill(old, libc::SIGKILL);
+        upgrade.join().expect("a client").code(code);
+        if code == 0 {
+            assert_eq!(service(&prebind.status())["ready"], 1, "it serves when the upgrade says so");
+        }
+        prebind.stop();
+    }
+}
+
+#[test]
 fn every_strategy_replaces_all() {
     let (mut prebind, _) = serving("4", &["--bake", "0.2"]);
     for (generation, strategy) in [(2, "rolling"), (3, "fleet"), (4, "canary")] {

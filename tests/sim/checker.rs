@@ -379,6 +379,7 @@ impl Checker {
             | Happening::Refused(_)
             | Happening::AllReady
             | Happening::Replaced
+            | Happening::AckIgnored(_)
             | Happening::ReplaceFailed(_)
             | Happening::Stopped => {}
         }

@@ -41,6 +41,7 @@ impl Checker {
                     Ended::Code(0) => Exit::Done,
                     Ended::Code(code) => Exit::Code(*code),
                     Ended::Signal(signal) => Exit::Signal(signal.0 as u8),
+                    Ended::Unseen => Exit::Failed,
                 });
                 own.chain([Exit::Done, Exit::Failed, Exit::System]).collect()
             }

@@ -23,6 +23,7 @@ pub(crate) fn plan(rng: &mut Rng) -> Plan {
         options: SocketOptions { slots: rng.percent(30), ..SocketOptions::default() },
         origin: Default::default(),
         retired: false,
+        since: 0,
     });
     let count = if rng.percent(80) { 1 } else { 2 };
     for n in 0..count {

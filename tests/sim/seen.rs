@@ -17,6 +17,7 @@ pub(crate) fn word(happening: &Happening) -> &'static str {
         Happening::StartTimeout(_) => "start timeout",
         Happening::WatchdogMissed(_) => "watchdog missed",
         Happening::SaidStopping(_) => "said stopping",
+        Happening::AckIgnored(_) => "ack ignored",
         Happening::Draining(..) => "draining",
         Happening::ToldToStop(..) => "told to stop",
         Happening::Killed(_) => "killed",

@@ -3,7 +3,8 @@
 use crate::control::event::{EventLine, Level};
 use crate::plan::{AckMode, Nanos, SECOND, ServiceSpec, Strategy};
 use crate::supervise::{ChildId, Happening, HowReady, Next, Who};
-use std::collections::BTreeSet;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One line of einhorn's log.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,12 +18,17 @@ pub struct Line {
 }
 
 /// Knows how many are up.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Teller {
     number: u32,
     ack_ns: Nanos,
     stop_timeout_ns: Nanos,
-    acked: BTreeSet<ChildId>,
+    /// Who acked, and which generation it is of.
+    acked: BTreeMap<ChildId, u32>,
+    /// Who was told to stop counts no more.
+    told: BTreeSet<ChildId>,
+    /// While an upgrade runs only its generation counts.
+    upgrading_to: Option<u32>,
     /// Workers that ended before they were acked, since the last ack.
     streak: u32,
     /// The first ones were said to be launched.
@@ -30,11 +36,10 @@ pub struct Teller {
 }
 
 impl Teller {
-    /// Of a service with so many workers, of which `acked` are up already.
-    pub fn new(spec: &ServiceSpec, number: u32, acked: impl IntoIterator<Item = ChildId>) -> Teller {
-        let acked: BTreeSet<ChildId> = acked.into_iter().collect();
+    /// Of a service with so many workers.
+    pub fn new(spec: &ServiceSpec, number: u32) -> Teller {
         let ack_ns = if let AckMode::After(span) = spec.ack { span } else { AckMode::GRACE_NS };
-        Teller { number, ack_ns, stop_timeout_ns: spec.stop_timeout_ns, streak: 0, launched: !acked.is_empty(), acked }
+        Teller { number, ack_ns, stop_timeout_ns: spec.stop_timeout_ns, ..Teller::default() }
     }
 
     /// The lines of a happening; `ours`: what prebind says of it.
@@ -50,7 +55,8 @@ impl Teller {
             Happening::Started(who) => self.started(who, pid(who)),
             Happening::Ready(who, how) => self.ready(who, *how, pid(who)),
             Happening::Exited { who, next, .. } => {
-                let acked = self.acked.remove(&who.child);
+                let acked = self.acked.remove(&who.child).is_some();
+                self.told.remove(&who.child);
                 self.streak += u32::from(!acked);
                 let before = if acked { "" } else { " before it was ACKed" };
                 let text = format!("===> Exited worker {}{before} ({})", pid(who), ours.message);
@@ -73,6 +79,7 @@ impl Teller {
                 one(Level::Info, format!("Altering worker count, {from} -> {to}."), false)
             }
             Happening::UpgradeBegun { generation, strategy, .. } => {
+                self.upgrading_to = Some(*generation);
                 let how = if *strategy == Strategy::Fleet { "fleet" } else { "smooth" };
                 let from = generation.saturating_sub(2);
                 one(Level::Info, format!("Starting {how} upgrade from version {from}..."), true)
@@ -82,11 +89,13 @@ impl Teller {
                 one(Level::Info, text, true)
             }
             Happening::UpgradeDone { generation, .. } => {
+                self.upgrading_to = None;
                 let version = generation.saturating_sub(1);
                 let text = format!("Upgraded successfully to version {version} (Einhorn {}).", super::VERSION);
                 one(Level::Info, text, true)
             }
             Happening::UpgradeRolledBack { generation, reason, .. } => {
+                self.upgrading_to = None;
                 let version = generation.saturating_sub(1);
                 one(Level::Error, format!("The upgrade to version {version} failed: {reason}"), true)
             }
@@ -122,12 +131,15 @@ impl Teller {
             }
             _ => ("manual", format!("Received a manual ACK from {pid}")),
         };
-        self.acked.insert(who.child);
+        self.acked.insert(who.child, who.generation);
         let streak = match std::mem::take(&mut self.streak) {
             0 => String::new(),
             deaths => format!(", breaking the streak of {deaths} consecutive unacked workers dying"),
         };
-        let (up, number) = (self.acked.len(), self.number);
+        let counts = |(child, generation): &(&ChildId, &u32)| {
+            !self.told.contains(child) && self.upgrading_to.is_none_or(|new| **generation == new)
+        };
+        let (up, number) = (self.acked.iter().filter(counts).count(), self.number);
         vec![line(why), line(format!("Up to {up} / {number} {kind} ACKs{streak}"))]
     }
 

@@ -7,7 +7,7 @@ mod reply;
 mod state;
 
 pub use lines::{Line, Teller};
-pub use reply::{begun, reply};
+pub use reply::{begun, list, reply};
 pub use state::{Known, Ping};
 
 use crate::plan::{Nanos, SECOND, Signal, Strategy};
@@ -230,7 +230,7 @@ impl Word {
             Word::Dec => Command::Step { more: false },
             Word::SetWorkers(number) => Command::Scale { service: None, number: *number },
             Word::Signal(signals) => Command::Signal { service: None, signals: signals.iter().map(signal).collect() },
-            Word::Die(with) => Command::Stop { signal: with.as_ref().map(signal), wait: false },
+            Word::Die(with) => Command::Stop { signal: Some(with.as_ref().map_or(Signal::USR2, signal)), wait: false },
             Word::Upgrade(strategy) => Command::ReplaceAndUpgrade { strategy: *strategy },
             Word::Reload => Command::Reexec,
             Word::Config(one) => Command::Configure { number: one.number, settings: one.settings },

@@ -7,7 +7,7 @@ use crate::supervise::Answer;
 use serde_json::Value;
 
 /// The commands, as `help` lists them.
-pub(super) fn list() -> String {
+pub fn list() -> String {
     COMMANDS.map(|(name, about)| format!("{name}: {about}")).join("\n")
 }
 

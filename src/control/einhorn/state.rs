@@ -79,14 +79,15 @@ fn put(text: &mut String, indent: usize, key: &str, value: &str) {
 
 fn child(text: &mut String, worker: &WorkerStatus, pid: i32, known: &Known<'_>) {
     let _ = writeln!(text, "    {pid}:");
-    let signaled = worker.told.map_or("[]".into(), |signal| format!("[{}]", quoted(&signal.to_string())));
+    let signals: Vec<String> = worker.told.iter().map(|signal| quoted(&signal.to_string())).collect();
+    let signaled = format!("[{}]", signals.join(", "));
     let ping = worker.child.and_then(known.ping_of);
     let mut fields = vec![
         ("type", ":worker".to_string()),
         ("version", worker.generation.saturating_sub(1).to_string()),
         ("acked", (worker.state == "ready" || worker.state == "stopping").to_string()),
         ("signaled", signaled),
-        ("last_signaled_at", String::new()),
+        ("last_signaled_at", worker.told_ago.map(known.time_before).unwrap_or_default()),
         ("index", worker.index.to_string()),
         ("spinup_time", (known.time_before)(worker.age_ns)),
     ];

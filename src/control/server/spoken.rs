@@ -20,6 +20,11 @@ impl Server {
         waiting.filter(|one| one.ask == ask).find_map(|one| one.word.as_ref())
     }
 
+    /// Acks and pings for nobody, a line each; said once.
+    pub fn take_unheard(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.unheard)
+    }
+
     /// A worker's last ping.
     pub fn ping_of(&self, child: ChildId) -> Option<&Ping> {
         self.pings.get(&child)

@@ -61,6 +61,7 @@ pub(super) fn socket(
         options,
         origin: origin.clone(),
         retired: false,
+        since: 0,
     };
     (Some(spec), problems)
 }

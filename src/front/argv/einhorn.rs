@@ -113,6 +113,11 @@ impl Reader<'_> {
             if !given("signal-timeout") {
                 (service.stop_timeout_ns, service.stop_timeout_given) = (ServiceSpec::NEVER_NS, true);
             }
+            if !given("start-timeout") {
+                service.start_timeout_ns = ServiceSpec::NEVER_NS;
+            }
+            // Whatever a worker's end was, it is started again: also in a container, also on a terminal.
+            service.restart_given = true;
             if !given("listen-env") {
                 service.listen_env = ListenEnv::None;
             }

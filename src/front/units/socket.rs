@@ -251,6 +251,7 @@ impl Reader<'_> {
                 address,
                 origin,
                 retired: false,
+                since: 0,
             })
             .collect();
         let burst = trigger.0.unwrap_or(if unit.accept { 200 } else { 20 });
