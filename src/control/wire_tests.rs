@@ -62,7 +62,7 @@ fn refusals_say_why() {
         ("[1]", "Could not parse command"),
         ("---", "Could not parse command"),
         ("---%0A- a%0A- b", "Could not parse command"),
-        ("---%0Aa: &x 1%0Ab: *x%0Acommand: status", "Could not parse command"),
+        ("---%0Aa: &x 1%0Ab: [*x, *x, *x, *x, *x, *x, *x, *x, *x]%0Acommand: status", "Could not parse command"),
         ("--- {command: status}%0A--- {command: stop}", "Could not parse command"),
         (&long, "the line is longer than 65536 bytes"),
         ("{}", "No \"command\" parameter provided; the commands are status, ready, scale,"),

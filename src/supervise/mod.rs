@@ -38,6 +38,7 @@ mod asks;
 mod event;
 mod limits;
 pub mod planted;
+mod policy;
 mod ready;
 mod replace;
 mod request;

@@ -1,4 +1,4 @@
-//! Listen addresses as systemd reads them: a bare port is [::], names and port 0 are not addresses.
+//! Listen addresses as systemd reads them: a bare port is `[::]`, names and port 0 are not addresses.
 
 use crate::plan::{Address, Host};
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -19,7 +19,7 @@ pub enum Class {
 /// A section's keys of one class, with blanks between them.
 type Row = (&'static str, Class, &'static str);
 
-/// `[Exec]` stands for what [Service] and [Socket] have in common, `[Kill]` and `[Resource]` too.
+/// `[Exec]` stands for what `[Service]` and `[Socket]` have in common, `[Kill]` and `[Resource]` too.
 const TABLE: &[Row] = &[
     (
         "Unit",

@@ -1,0 +1,87 @@
+//! What of the plan the supervisor needs, and what is changed of it while it runs.
+
+use super::Settings;
+use super::service::Service;
+use crate::plan::{AckMode, Nanos, Plan, Restart, ServiceSpec, Signal, Strategy};
+use serde::{Deserialize, Serialize};
+
+/// What of the plan the supervisor needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Policy {
+    pub(super) ack: AckMode,
+    pub(super) has_sockets: bool,
+    pub(super) min_ready_ns: Nanos,
+    pub(super) start_timeout_ns: Nanos,
+    pub(super) backoff_base_ns: Nanos,
+    pub(super) stop_timeout_ns: Nanos,
+    pub(super) stop_signal: Signal,
+    pub(super) watchdog_ns: Option<Nanos>,
+    pub(super) max_unacked: Option<u32>,
+    pub(super) bounded_first: bool,
+    pub(super) max_additional: Option<u32>,
+    pub(super) strategy: Strategy,
+    pub(super) bake_ns: Nanos,
+    pub(super) upgrade_timeout_ns: Nanos,
+    pub(super) upgrade_retries: u32,
+    pub(super) drain_delay_ns: Option<Nanos>,
+    /// It has a socket for each slot.
+    pub(super) slots: bool,
+    pub(super) restart: Restart,
+    pub(super) restart_given: bool,
+}
+
+impl Policy {
+    /// A service's.
+    pub(super) fn of(spec: &ServiceSpec, plan: &Plan) -> Policy {
+        Policy {
+            ack: spec.ack,
+            has_sockets: !spec.sockets.is_empty(),
+            min_ready_ns: spec.min_ready_ns,
+            start_timeout_ns: spec.start_timeout_ns,
+            backoff_base_ns: spec.backoff_base_ns,
+            stop_timeout_ns: spec.stop_timeout_ns,
+            stop_signal: spec.stop_signal,
+            watchdog_ns: spec.watchdog_ns,
+            max_unacked: spec.max_unacked,
+            bounded_first: spec.bounded_first,
+            max_additional: spec.max_upgrade_additional,
+            strategy: spec.strategy,
+            bake_ns: spec.bake_ns,
+            upgrade_timeout_ns: spec.upgrade_timeout_ns,
+            upgrade_retries: spec.upgrade_retries,
+            drain_delay_ns: spec.drain_delay_ns,
+            slots: spec.sockets.iter().any(|id| plan.socket(*id).options.slots),
+            restart: spec.restart,
+            restart_given: spec.restart_given,
+        }
+    }
+}
+
+impl Service {
+    /// What `configure` can change, as it is.
+    pub(super) fn settings(&self) -> Settings {
+        let policy = &self.policy;
+        Settings {
+            backoff_base_ns: Some(policy.backoff_base_ns),
+            max_unacked: policy.max_unacked,
+            max_additional: policy.max_additional,
+            stop_timeout_ns: Some(policy.stop_timeout_ns),
+        }
+    }
+
+    /// Settings that were made while it runs come before the plan's.
+    pub(super) fn configure(&mut self, more: Settings) {
+        let all = Settings {
+            backoff_base_ns: more.backoff_base_ns.or(self.configured.backoff_base_ns),
+            max_unacked: more.max_unacked.or(self.configured.max_unacked),
+            max_additional: more.max_additional.or(self.configured.max_additional),
+            stop_timeout_ns: more.stop_timeout_ns.or(self.configured.stop_timeout_ns),
+        };
+        let policy = &mut self.policy;
+        policy.backoff_base_ns = all.backoff_base_ns.unwrap_or(policy.backoff_base_ns);
+        policy.stop_timeout_ns = all.stop_timeout_ns.unwrap_or(policy.stop_timeout_ns);
+        policy.max_unacked = all.max_unacked.or(policy.max_unacked);
+        policy.max_additional = all.max_additional.or(policy.max_additional);
+        self.configured = all;
+    }
+}
