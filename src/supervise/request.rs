@@ -207,8 +207,8 @@ impl Supervisor {
                 age_ns: now.saturating_sub(worker.born_at),
                 status: worker.status.as_deref().unwrap_or_default().to_string(),
                 index: worker.index,
-                told: worker.told.clone(),
-                told_ago: worker.told_at.map(|at| now.saturating_sub(at)),
+                told: worker.told.as_ref().map(|told| told.signals.clone()).unwrap_or_default(),
+                told_ago: worker.told.as_ref().map(|told| now.saturating_sub(told.at)),
                 next_try_ns: None,
                 last_exit: last_exit.map(|(how, at)| (how, now.saturating_sub(at))),
             });

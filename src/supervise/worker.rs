@@ -18,9 +18,16 @@ pub(super) struct Worker {
     /// The interval of its watchdog: from the plan, or its own WATCHDOG_USEC.
     pub(super) watchdog_ns: Option<Nanos>,
     pub(super) status: Option<Box<str>>,
-    /// The signals that it was told to stop with, and when it was last.
-    pub(super) told: Vec<Signal>,
-    pub(super) told_at: Option<Nanos>,
+    /// Few are told: a box is what the others have.
+    pub(super) told: Option<Box<Told>>,
+}
+
+/// What a worker was told to stop with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Told {
+    pub(super) signals: Vec<Signal>,
+    /// When it was last.
+    pub(super) at: Nanos,
 }
 
 /// Where a worker is in its life. Deadlines are fields of the states that they belong to.
@@ -104,17 +111,17 @@ impl Worker {
             state,
             watchdog_ns,
             status: None,
-            told: Vec::new(),
-            told_at: None,
+            told: None,
         }
     }
 
     /// It is told to stop.
     pub(super) fn note_told(&mut self, now: Nanos, signal: Signal) {
-        if !self.told.contains(&signal) {
-            self.told.push(signal);
+        let told = self.told.get_or_insert_with(|| Box::new(Told { signals: Vec::new(), at: now }));
+        if !told.signals.contains(&signal) {
+            told.signals.push(signal);
         }
-        self.told_at = Some(now);
+        told.at = now;
     }
 
     /// EXTEND_TIMEOUT_USEC: whatever limit its start or its stop is under moves, never nearer.
