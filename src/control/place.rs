@@ -188,7 +188,7 @@ fn claim_among(
         }
         Claim { path: None, listener: None, remark: None, node: None, pidfile: None, own_lock: None, lockfile: None }
     } else if let Some(path) = &identity.socket_path {
-        take(path)?
+        take(path, identity.mode_by_umask)?
     } else {
         take_default(directories, identity.name.as_deref(), default_name)?
     };
@@ -258,12 +258,12 @@ fn take_default(directories: &[Directory], asked: Option<&str>, default: &str) -
             continue;
         }
         let path = directory.path.join(format!("{name}.sock"));
-        match take(&path) {
+        match take(&path, false) {
             Ok(claim) => return Ok(claim),
             Err(busy @ PlaceError::Busy { .. }) if asked.is_some() => return Err(busy),
             Err(PlaceError::Busy { pid, .. }) => {
                 let other = directory.path.join(format!("{name}-{}.sock", own_pid()));
-                let mut claim = take(&other)?;
+                let mut claim = take(&other, false)?;
                 let (path, other) = (path.display(), other.display());
                 claim.remark = Some(format!("{path} is busy{}; the control socket is {other}", holder(pid)));
                 return Ok(claim);
@@ -275,7 +275,7 @@ fn take_default(directories: &[Directory], asked: Option<&str>, default: &str) -
 }
 
 /// Binds the socket at `path`, in place of one on which nobody answers.
-fn take(path: &Path) -> Result<Claim, PlaceError> {
+fn take(path: &Path, mode_by_umask: bool) -> Result<Claim, PlaceError> {
     let system = |what, source| PlaceError::System { what, path: path.into(), source, remedy: "" };
     if path.as_os_str().len() > PATH_BYTES_MAX {
         let source = io::Error::other(format!("a socket's path has at most {PATH_BYTES_MAX} bytes"));
@@ -306,7 +306,7 @@ fn take(path: &Path) -> Result<Claim, PlaceError> {
     claim.node = found.as_ref().map(|found| (found.dev(), found.ino()));
     // Everybody who connects is asked for credentials; root's workers may be somebody else and must get through.
     let mode = if geteuid().is_root() { 0o666 } else { 0o600 };
-    let right = found.is_some_and(|found| found.mode() & 0o666 == mode);
+    let right = mode_by_umask || found.is_some_and(|found| found.mode() & 0o666 == mode);
     let opened = if right { Ok(()) } else { fs::set_permissions(path, Permissions::from_mode(mode)) };
     opened
         .and_then(|()| listener.set_nonblocking(true))

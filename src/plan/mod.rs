@@ -83,6 +83,8 @@ pub struct Identity {
     pub lockfile: Option<PathBuf>,
     /// `--no-control`: no control socket.
     pub no_control: bool,
+    /// The control socket's mode is what the umask leaves.
+    pub mode_by_umask: bool,
 }
 
 /// `--log-format -q -v`.

@@ -56,7 +56,7 @@ impl Client {
     }
 
     /// The message that answers a request in Ruby's block YAML.
-    fn ask(&mut self, id: u32, command: &str, args: &[&str]) -> String {
+    pub(crate) fn ask(&mut self, id: u32, command: &str, args: &[&str]) -> String {
         let list: String = args.iter().map(|word| format!("%0A- '{word}'")).collect();
         let args = if args.is_empty() { " []".to_string() } else { list };
         self.send(&format!("---%0Aid: {id}%0Acommand: {command}%0Aargs:{args}%0A\n"));
@@ -185,6 +185,11 @@ fn acks_and_pings_of_strangers_count_by_pid() {
     prebind.wait_ready();
     prebind.lines.expect(&["[MASTER ", "INFO: Received a manual ACK from"]);
     prebind.lines.expect(&["Up to 2 / 2 manual ACKs"]);
+    prebind.lines.expect(&["ERROR: worker:ack for 1, which is no worker"]);
+    let mut again = Client::of(&prebind);
+    again.send(&format!("---%0Acommand: worker:ack%0Apid: {}%0A\n", workers[0]));
+    assert_eq!((again.next(), stranger.next()), (None, None), "no ack has a reply");
+    prebind.lines.expect(&["ERROR: Ignored a manual ACK from"]);
     let state = Client::of(&prebind).ask(1, "state", &[]);
     assert!(state.contains(":pinged_request_id: \"req-1\"\n") && state.contains(":pinged_at: 2"), "{state}");
     prebind.stop();

@@ -101,6 +101,63 @@ fn a_version_that_crashes_ends_the_upgrade() {
 }
 
 #[test]
+fn a_fleet_starts_at_once_and_only_the_new_count() {
+    let mut prebind = probes(&["-b", "127.0.0.1:0", "-n", "6", "-m", "0.3", "--max-unacked", "1"], &[]).start();
+    prebind.wait_ready();
+    let begun = prebind.lines.count();
+    shell(&prebind, "upgrade_fleet").code(0);
+    prebind.lines.expect_from(begun, &["Up to 6 / 6 timer ACKs"]);
+    let said = prebind.lines.all();
+    let said = said.split("Starting fleet upgrade").nth(1).expect("it began");
+    let before = said.split("Up to 1 / 6").next().expect("all before the first ack");
+    assert_eq!(before.matches("===> Launched").count(), 6, "{said}");
+    assert!(!said.contains("Up to 7"), "{said}");
+    prebind.stop();
+}
+
+#[test]
+fn told_again_it_sends_again() {
+    let worker = ["--", "sh", "-c", "trap '' USR2; echo ready >&2; while :; do sleep 0.1; done"];
+    let mut prebind = einhorn(TempDir::new(), &["-m", "0"]).and(&worker).start();
+    prebind.lines.expect(&["ready"]);
+    prebind.signal(libc::SIGINT);
+    prebind.lines.expect(&["Sending USR2 to ["]);
+    prebind.signal(libc::SIGUSR2);
+    prebind.lines.expect(&["ERROR: Re-sending USR2 to already-signaled child"]);
+    let state = Client::of(&prebind).ask(1, "state", &[]);
+    assert!(state.contains(":signaled: [\"USR2\"]\n") && state.contains(":last_signaled_at: 2"), "{state}");
+    prebind.signal(libc::SIGTERM);
+    assert_eq!(prebind.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn files_are_locked_and_open_as_einhorns() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = TempDir::new();
+    let home = dir.path().to_owned();
+    // SAFETY: umask takes a number and cannot fail.
+    let private = || {
+        unsafe { libc::umask(0o077) };
+        Ok(())
+    };
+    let setup = einhorn(dir, &["-e", "first.pid", "-m", "manual", "-n", "1", "--", "sleep", "1000"]).hook(private);
+    let first = setup.start();
+    first.lines.expect(&["===> Launched"]);
+    let mode = std::fs::metadata(first.control().path()).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    // The same lock file, and another socket: both run.
+    let mut second = Command::new(home.join("einhorn"));
+    second.args(["-d", "second.sock", "-e", "second.pid", "sleep", "1000"]).env("TMPDIR", &home).current_dir(&home);
+    let mut second = second.stderr(std::process::Stdio::null()).spawn().expect("it starts");
+    wait_for("the second one", || home.join("second.sock").exists().then_some(()));
+    proc::kill(second.id() as i32, libc::SIGTERM);
+    assert!(second.wait().expect("it ends").success());
+    // Never acked, never stopped for that.
+    assert!(Client::of(&first).ask(1, "state", &[]).contains(":acked: false"));
+    first.stop();
+}
+
+#[test]
 fn the_shell_reads_commands_and_tells_failure() {
     let mut prebind = probes(&["-b", "127.0.0.1:0", "-n", "2", "-m", "0"], &[]).start();
     prebind.wait_ready();

@@ -69,7 +69,15 @@ impl Teller {
                 lines.extend(self.wait(*next));
                 lines
             }
+            Happening::ToldToStop(who, signal) if !self.told.insert(who.child) => {
+                let text = format!("Re-sending {signal} to already-signaled child {}", pid(who));
+                one(Level::Error, text, false)
+            }
             Happening::ToldToStop(who, signal) => one(Level::Info, format!("Sending {signal} to [{}]", pid(who)), true),
+            Happening::AckIgnored(who) => {
+                let why = "it is acked already, or -m gives it a time";
+                one(Level::Error, format!("Ignored a manual ACK from {}: {why}", pid(who)), false)
+            }
             Happening::Killed(who) => {
                 let span = seconds(self.stop_timeout_ns);
                 one(Level::Info, format!("Child {} is still active after {span}s. Sending SIGKILL.", pid(who)), false)

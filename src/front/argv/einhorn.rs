@@ -93,6 +93,7 @@ impl Reader<'_> {
         let stem = plan.identity.name.as_ref().map_or("einhorn".into(), |name| format!("einhorn-{name}"));
         let at = |extension: &str| Some(directory.join(format!("{stem}.{extension}")));
         let identity = &mut plan.identity;
+        identity.mode_by_umask = true;
         if !identity.no_control {
             identity.socket_path = identity.socket_path.take().or(at("sock"));
         }

@@ -135,6 +135,7 @@ impl Reader<'_> {
                 pidfile: self.one("pidfile"),
                 lockfile: self.one("lockfile"),
                 no_control: self.matches.get_flag("no-control"),
+                mode_by_umask: false,
             },
             log: LogSpec {
                 json: self.one::<String>("log-format").is_some_and(|format| format == "json"),
