@@ -16,9 +16,10 @@ use crate::plan::{Change, Nanos, Plan};
 use crate::sockets::{Added, FrozenSockets, SocketError, Sockets};
 use crate::supervise::{Event, Supervisor, Told};
 use nix::fcntl::{FcntlArg, FdFlag, SealFlag, fcntl};
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, killpg, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, killpg, raise, sigaction};
 use nix::unistd::{Pid, execve};
 use serde::{Deserialize, Serialize};
 use std::ffi::{CString, OsString};
@@ -300,7 +301,7 @@ impl Linux {
             .next_environment()
             .map(|(key, value)| text(&[key.as_bytes(), b"=", value.as_bytes()].concat()))
             .collect();
-        let kept = ignore_signals();
+        let kept = if self.plan.reexec_as.is_empty() { Vec::new() } else { ignore_signals() };
         let Err(errno) = execve(&text(path.as_os_str().as_bytes()), &args, &environment);
         restore_signals(&kept);
         Err(format!("cannot execute {}: {}", path.display(), errno.desc().to_lowercase()))
@@ -352,13 +353,28 @@ impl Linux {
     }
 }
 
-/// Blocked signals wait for the next program, whatever their action. A shell in between may unblock them (dash does): then
-/// none may kill it in prebind's place. Returns what stood before.
+/// Blocked signals wait for the next program. A shell in between may unblock them (dash does): then none may kill it in
+/// prebind's place. Ignoring a signal throws away what waits already, so that is sent again. Returns what stood before.
 fn ignore_signals() -> Vec<(Signal, SigAction)> {
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    // SAFETY: ignoring a signal is a valid action and runs no code.
-    let ignored = |signal: &Signal| unsafe { sigaction(*signal, &ignore) }.ok().map(|before| (*signal, before));
+    let ignored = |signal: &Signal| {
+        let waits = is_pending(*signal);
+        // SAFETY: ignoring a signal is a valid action and runs no code.
+        let before = unsafe { sigaction(*signal, &ignore) }.ok()?;
+        if waits {
+            let _ = raise(*signal);
+        }
+        Some((*signal, before))
+    };
     IGNORED.iter().filter_map(ignored).collect()
+}
+
+fn is_pending(signal: Signal) -> bool {
+    let mut pending = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigpending fills the set, which is read only if it did.
+    unsafe {
+        libc::sigpending(pending.as_mut_ptr()) == 0 && libc::sigismember(pending.as_ptr(), signal as libc::c_int) == 1
+    }
 }
 
 fn restore_signals(kept: &[(Signal, SigAction)]) {
