@@ -217,8 +217,9 @@ impl Linux {
             linux.children.thaw(child, change, &mut claim);
         }
         linux.started_at = state.started_at;
-        let mut events: Vec<Event> = state.told.into_iter().map(Event::Told).collect();
-        events.push(refused.map_or(Event::Replaced, Event::ReplaceFailed));
+        // First what became of the replacement: a stop that was told meanwhile does not undo it.
+        let mut events = vec![refused.map_or(Event::Replaced, Event::ReplaceFailed)];
+        events.extend(state.told.into_iter().map(Event::Told));
         // Whoever ended meanwhile is met by nobody's SIGCHLD.
         linux.reap(&mut events);
         linux.reap_missing(&mut events);

@@ -121,6 +121,11 @@ impl Supervisor {
             }
         }
         if let Some(Upgrade { strategy, asks }) = then {
+            if begun.is_empty() {
+                let done = |ask: &AskId| Action::Answer(*ask, Answer::Done("nothing was there to upgrade".into()));
+                out.extend(asks.iter().map(done));
+                return;
+            }
             asks.iter().for_each(|ask| self.open_ask(*ask, begun.len()));
             for n in begun {
                 let asks: Vec<Ask> = asks.iter().map(|id| Ask { id: *id, drained: false }).collect();

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// einhorn's options.
-const OPTIONS: [&str; 26] = [
+const OPTIONS: [&str; 25] = [
     "ack-mode",
     "backlog",
     "bind",
@@ -37,8 +37,6 @@ const OPTIONS: [&str; 26] = [
     "verbose",
     "version",
     "with-state-fd",
-    // Ours, in full, is nobody's beginning.
-    "listen-env",
 ];
 const BACKLOG: u32 = 100;
 const ACK_NS: Nanos = AckMode::GRACE_NS;
@@ -148,5 +146,51 @@ impl Reader<'_> {
         if command {
             plan.remarks.push("--nice: the levels are set by a system call, not by the command".into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Asked, Name, parse_as};
+    use super::*;
+
+    fn plan(words: &str) -> Result<Plan, String> {
+        let words = words.split(' ').map(OsString::from).collect();
+        match parse_as(&Name::Einhorn("/t".into()), words) {
+            Ok(Asked::Run(run)) => Ok(run.plan),
+            Ok(other) => Err(format!("{other:?}")),
+            Err(refusal) => Err(refusal.to_string()),
+        }
+    }
+
+    #[test]
+    fn beginnings_are_einhorns_alone() {
+        let plan_of = |words: &str| plan(words).expect(words);
+        let all = plan_of("--numb 3 --sig=1.5 -vb 127.0.0.1:1,rn --max-una 2 -- app --numb");
+        assert_eq!((all.services[0].number, all.services[0].max_unacked), (Number::Fixed(3), Some(2)));
+        assert_eq!((all.services[0].stop_timeout_ns, all.sockets.len()), (1_500_000_000, 1));
+        for (words, why) in [
+            ("--max 1 app", "ambiguous"),
+            ("--listen none app", "unknown option"),
+            ("--strat fleet app", "unknown option"),
+            ("--nosuch app", "unknown option"),
+        ] {
+            assert!(plan(words).is_err_and(|message| message.contains(why)), "{words}: {:?}", plan(words).err());
+        }
+        assert_eq!(plan_of("--listen-env full app").services[0].listen_env, ListenEnv::Full, "ours, in full");
+    }
+
+    #[test]
+    fn defaults_are_einhorns_and_what_is_not_here_is_said() {
+        let plan = plan("-p app.rb --gc-before-fork --nice 1:2:renice -c web -b 127.0.0.1:1 app").expect("a plan");
+        let (service, identity) = (&plan.services[0], &plan.identity);
+        assert_eq!((service.ack, service.stop_signal), (AckMode::After(ACK_NS), Signal::USR2));
+        let never = ServiceSpec::NEVER_NS;
+        assert_eq!((service.stop_timeout_ns, service.start_timeout_ns), (never, never));
+        assert_eq!((plan.own_nice, service.nice, plan.sockets[0].options.backlog), (Some(1), Some(2), Some(BACKLOG)));
+        let files = [&identity.socket_path, &identity.pidfile, &identity.lockfile];
+        let files = files.map(|path| path.as_ref().expect("a path").display().to_string());
+        assert_eq!(files, ["/t/einhorn-web.sock", "/t/einhorn-web.pid", "/t/einhorn-web.lock"]);
+        assert_eq!(plan.remarks.len(), 3, "{:?}", plan.remarks);
     }
 }
