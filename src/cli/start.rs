@@ -207,12 +207,13 @@ fn notify_socket(plan: &Plan, claim: Option<&Claim>) -> Result<WorkersSocket, Ex
 /// What is the same for every worker.
 pub fn base(plan: &Plan, claim: Option<&Claim>, notify: Option<&WorkersSocket>) -> Result<Base, Exit> {
     let base = Base::of_this_process().map_err(|error| failed("cannot tell where prebind was started", error))?;
-    let alone = matches!(&plan.services[..], [only] if only.number.get() == 1);
+    // einhorn's workers inherit it as it is.
+    let may_read = plan.lends_terminal() || plan.manner == Manner::Einhorn;
     Ok(Base {
         nofile: spawn::raise_nofile(),
         control_path: claim.and_then(Claim::path).map(Into::into),
         notify_address: notify.map(|notify| notify.address().to_owned()),
-        stdin_null: isatty(stdin()).unwrap_or(false) && !alone && plan.manner == Manner::Prebind,
+        stdin_null: isatty(stdin()).unwrap_or(false) && !may_read,
         // einhorn drops them when it replaces itself, not before.
         drops_done: plan.manner == Manner::Einhorn,
         ..base

@@ -380,10 +380,14 @@ impl Server {
 
     /// A connection waits for an answer.
     fn waits(&mut self, index: usize, id: Option<Value>, word: Option<Word>) -> AskId {
-        let ask = AskId(self.next_ask);
-        self.next_ask += 1;
+        let ask = self.new_ask();
         self.connections[index].asks.push(Waiting { ask, id, word });
         ask
+    }
+
+    fn new_ask(&mut self) -> AskId {
+        self.next_ask += 1;
+        AskId(self.next_ask - 1)
     }
 
     fn refuse(&mut self, index: usize, id: Option<&Value>, message: &str) {

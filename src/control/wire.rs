@@ -292,7 +292,7 @@ fn unrecognized(command: &str) -> String {
 }
 
 /// What a message repeats of a client's own words.
-fn short(text: &str) -> &str {
+pub(super) fn short(text: &str) -> &str {
     text.char_indices().nth(64).map_or(text, |(end, _)| &text[..end])
 }
 

@@ -22,7 +22,7 @@ use crate::control::event::{EventLine, Level};
 use crate::control::server::{Judge, Server};
 use crate::notify::socket::WorkersSocket;
 use crate::notify::upward::Upward as Manager;
-use crate::plan::{Manner, Nanos, Plan, ServiceId, SocketId};
+use crate::plan::{Nanos, Plan, ServiceId, SocketId};
 use crate::run::Kernel;
 use crate::sockets::{SocketError, Sockets};
 use crate::spawn::{Base, Copy, launch};
@@ -123,9 +123,7 @@ impl Linux {
             let paths = parts.sockets.watch().map(|fd| fd.try_clone_to_owned()).transpose()?;
             Sources::new(signals, control, parts.notify, paths)?
         };
-        // einhorn's workers are background groups, whatever their number.
-        let prebinds = parts.plan.manner == Manner::Prebind;
-        let alone = prebinds && matches!(&parts.plan.services[..], [only] if only.number.get() == 1);
+        let lends_terminal = parts.plan.lends_terminal();
         Ok(Linux {
             runtime,
             sources,
@@ -138,7 +136,7 @@ impl Linux {
             claim: parts.claim,
             own: parts.own,
             teller: parts.teller,
-            terminal: if alone { Terminal::of_stdin() } else { None },
+            terminal: if lends_terminal { Terminal::of_stdin() } else { None },
             barriers: RefCell::default(),
             started_at: monotonic(),
         })

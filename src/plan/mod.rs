@@ -103,6 +103,13 @@ impl Plan {
         &self.sockets[usize::from(id.0)]
     }
 
+    /// Whether the only worker is the terminal's foreground, where prebind is: einhorn's workers are background groups,
+    /// whatever their number.
+    pub fn lends_terminal(&self) -> bool {
+        let alone = matches!(&self.services[..], [only] if only.number.get() == 1);
+        alone && self.manner == Manner::Prebind
+    }
+
     /// The service of that id.
     pub fn service(&self, id: ServiceId) -> &ServiceSpec {
         &self.services[usize::from(id.0)]

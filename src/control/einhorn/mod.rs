@@ -10,6 +10,7 @@ pub use lines::{Line, Teller};
 pub use reply::{begun, list, reply};
 pub use state::{Known, Ping};
 
+use super::wire::short;
 use crate::plan::{Nanos, SECOND, Signal, Strategy};
 use crate::supervise::{Command, Settings};
 use serde::{Deserialize, Serialize};
@@ -41,9 +42,9 @@ pub enum Word {
     /// `quieter`.
     Quieter,
     /// `signal S...`.
-    Signal(Vec<i32>),
+    Signal(Vec<Signal>),
     /// `die [S]`.
-    Die(Option<i32>),
+    Die(Option<Signal>),
     /// `upgrade`, `upgrade_fleet`.
     Upgrade(Strategy),
     /// `reload`.
@@ -117,11 +118,6 @@ pub fn parse(command: &str, request: &Map<String, Value>) -> Result<Word, String
     })
 }
 
-/// What a message repeats of a client's own words.
-fn short(text: &str) -> &str {
-    text.char_indices().nth(64).map_or(text, |(end, _)| &text[..end])
-}
-
 /// The words behind the command. Clients of old leave them out.
 fn args<'a>(request: &'a Map<String, Value>) -> Result<Vec<&'a str>, String> {
     let list = match request.get("args") {
@@ -155,8 +151,8 @@ fn workers(text: &str) -> Result<u32, String> {
     count.ok_or_else(|| format!("Invalid count: '{}'. Must be an integer from 1 to {WORKERS_MAX}.", short(text)))
 }
 
-fn signal(text: &str) -> Result<i32, String> {
-    text.parse::<Signal>().map(|signal| signal.0).map_err(|_| format!("Invalid signal: {}", Value::from(short(text))))
+fn signal(text: &str) -> Result<Signal, String> {
+    text.parse().map_err(|_| format!("Invalid signal: {}", Value::from(short(text))))
 }
 
 /// The words are joined, so that nobody needs quotes. Keys may be symbols, and may stand under `:config:`.
@@ -222,15 +218,14 @@ impl Configured {
 impl Word {
     /// What the supervisor is asked; `None`: it is answered without.
     pub fn command(&self) -> Option<Command> {
-        let signal = |number: &i32| Signal(*number);
         Some(match self {
             Word::Help | Word::Ehlo(_) | Word::Louder | Word::Quieter => return None,
             Word::State => Command::Status,
             Word::Inc => Command::Step { more: true },
             Word::Dec => Command::Step { more: false },
             Word::SetWorkers(number) => Command::Scale { service: None, number: *number },
-            Word::Signal(signals) => Command::Signal { service: None, signals: signals.iter().map(signal).collect() },
-            Word::Die(with) => Command::Stop { signal: Some(with.as_ref().map_or(Signal::USR2, signal)), wait: false },
+            Word::Signal(signals) => Command::Signal { service: None, signals: signals.clone() },
+            Word::Die(with) => Command::Stop { signal: Some(with.unwrap_or(Signal::USR2)), wait: false },
             Word::Upgrade(strategy) => Command::ReplaceAndUpgrade { strategy: *strategy },
             Word::Reload => Command::Reexec,
             Word::Config(one) => Command::Configure { number: one.number, settings: one.settings },

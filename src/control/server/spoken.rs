@@ -55,11 +55,8 @@ impl Server {
             let (message, wait) = (einhorn::begun(strategy), id.is_some());
             self.connections[index].reply(Reply { id: id.as_ref(), ok: true, message, wait, data: None });
         }
-        let once = id.is_none() && matches!(word, Word::Upgrade(_));
-        let ask = self.waits(index, id, Some(word.clone()));
-        if once {
-            self.connections[index].asks.pop();
-        }
+        let answered = id.is_none() && matches!(word, Word::Upgrade(_));
+        let ask = if answered { self.new_ask() } else { self.waits(index, id, Some(word.clone())) };
         command.map_or(Incoming::Local(ask, word), |command| Incoming::Ask(ask, command))
     }
 }

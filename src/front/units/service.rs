@@ -4,7 +4,7 @@
 use super::Remark;
 use super::lex::Assignment;
 use super::name::UnitName;
-use super::values::{Span, boolean, count, span};
+use super::values::{Span, boolean, count, set, span};
 use super::words::{Exec, commands, split};
 use crate::plan::{Nanos, Origin, Problem, SECOND, Signal};
 
@@ -293,11 +293,6 @@ impl Reader<'_> {
             _ => return None,
         })
     }
-}
-
-fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
-    *place = value?;
-    Ok(())
 }
 
 fn step(key: &str) -> Option<Step> {

@@ -5,7 +5,7 @@ use super::Remark;
 use super::address::{address, unix};
 use super::lex::Assignment;
 use super::name::UnitName;
-use super::values::{boolean, count, integer, mode, size, span};
+use super::values::{boolean, count, integer, mode, set, size, span};
 use crate::plan::{Address, Nanos, Origin, SECOND, SocketKind, SocketOptions, SocketSpec, Timestamp};
 
 /// A `.socket` as it is read.
@@ -259,11 +259,6 @@ impl Reader<'_> {
         unit.trigger_limit = (burst > 0 && interval > 0).then_some((burst, interval));
         unit
     }
-}
-
-fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
-    *place = value?;
-    Ok(())
 }
 
 /// An empty value is none.

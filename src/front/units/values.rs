@@ -5,6 +5,12 @@ use crate::plan::{Nanos, SECOND};
 /// A span of time: so long, or without end.
 pub type Span = Option<Nanos>;
 
+/// Takes a value that could be read; another one leaves what stood before.
+pub(super) fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *place = value?;
+    Ok(())
+}
+
 /// `yes`, `on` and so on, in any case.
 pub fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
