@@ -53,6 +53,7 @@ pub(super) fn json(plan: &Plan) -> Value {
 
 fn service_json(plan: &Plan, service: &ServiceSpec) -> Value {
     let argv: Vec<String> = match &service.command {
+        Command::Execs(execs) => execs.iter().flat_map(|exec| &exec.words).map(|word| template(plan, word)).collect(),
         Command::Demo => Vec::new(),
         Command::Program(words) => words.iter().map(|word| template(plan, word)).collect(),
     };
@@ -113,11 +114,13 @@ fn rows(service: &ServiceSpec) -> Vec<(&'static str, String)> {
 fn command(plan: &Plan, service: &ServiceSpec) -> String {
     match &service.command {
         Command::Demo => "(the embedded demonstration)".into(),
-        Command::Program(words) => {
-            let words: Vec<String> = words.iter().map(|word| template(plan, word)).collect();
-            words.join(" ")
-        }
+        Command::Program(words) => line(plan, words),
+        Command::Execs(execs) => execs.iter().map(|exec| line(plan, &exec.words)).collect::<Vec<_>>().join(" ; "),
     }
+}
+
+fn line(plan: &Plan, words: &[Template]) -> String {
+    words.iter().map(|word| template(plan, word)).collect::<Vec<_>>().join(" ")
 }
 
 /// A word with its placeholders, as they are written.
@@ -130,6 +133,7 @@ fn template(plan: &Plan, word: &Template) -> String {
     let pieces = word.0.iter().map(|piece| match piece {
         Piece::Text(text) => text.to_string_lossy().into_owned(),
         Piece::Slot => "{SLOT}".into(),
+        Piece::Instance { unescaped } => if *unescaped { "%I" } else { "%i" }.into(),
         Piece::Socket(of) => format!("{{SOCKET:{}}}", name(of)),
         Piece::Addr(of) => format!("{{ADDR:{}}}", name(of)),
         Piece::Host(of) => format!("{{HOST:{}}}", name(of)),
@@ -171,6 +175,10 @@ fn restart(service: &ServiceSpec) -> &'static str {
     match service.restart {
         Restart::Always => "always",
         Restart::OnFailure => "on-failure",
+        Restart::OnSuccess => "on-success",
+        Restart::OnAbnormal => "on-abnormal",
+        Restart::OnAbort => "on-abort",
+        Restart::OnWatchdog => "on-watchdog",
         Restart::No => "no",
     }
 }

@@ -25,7 +25,7 @@ use crate::notify::upward::Upward as Manager;
 use crate::plan::{Nanos, Plan, ServiceId, SocketId};
 use crate::run::Kernel;
 use crate::sockets::{SocketError, Sockets};
-use crate::spawn::{Base, Copy, launch};
+use crate::spawn::{Base, Copy, Part, launch};
 use crate::supervise::{Accepting, Action, ChildId, Event, Happening, SpawnFailure, Start, Supervisor, Upward};
 use children::Children;
 use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
@@ -165,6 +165,12 @@ impl Linux {
             index: start.index,
             control_fd: control_fd.as_ref().map(AsFd::as_fd),
             terminal: self.terminal.as_ref().filter(|_| start.slot == 0).map(|_| stdin.as_fd()),
+            part: Part::Main(0),
+            connection: None,
+            stored: &[],
+            invocation: 0,
+            main_pid: None,
+            outcome: None,
         };
         match launch(&self.base, &self.plan, &self.sockets, &copy) {
             Ok(launched) => {

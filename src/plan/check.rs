@@ -1,8 +1,8 @@
 //! All that is wrong with a plan, at once; and what only a whole plan can tell: names to ids, `auto` to a value.
 
 use super::{
-    Address, Command, ListenEnv, Manner, Nanos, Number, Origin, Piece, Plan, Problem, Restart, SECOND, ServiceSpec,
-    SocketId, SocketRef, SocketSpec, Strategy, Template, nearest,
+    Address, Command, Exec, ListenEnv, Manner, Nanos, Number, Origin, Piece, Plan, Problem, Restart, SECOND,
+    ServiceSpec, SocketId, SocketRef, SocketSpec, Strategy, Template, nearest,
 };
 
 /// How long PID 1 waits before SIGKILL: container engines give it 10 s.
@@ -34,7 +34,8 @@ pub fn check(mut plan: Plan, facts: Facts) -> Result<Plan, Vec<Problem>> {
 }
 
 fn settle(service: &mut ServiceSpec, sockets: &[SocketSpec], facts: Facts, problems: &mut Vec<Problem>) {
-    if service.sockets.is_empty() {
+    // A unit gets what its sockets units name, be it nothing.
+    if service.sockets.is_empty() && !service.process.unit {
         service.sockets = (0..sockets.len()).map(|n| SocketId(n as u16)).collect();
     }
     if service.number == Number::Auto {
@@ -60,7 +61,8 @@ fn names_a_socket(service: &ServiceSpec) -> bool {
     let named = |template: &Template| template.0.iter().any(|piece| matches!(piece, Piece::Socket(_)));
     let command = match &service.command {
         Command::Program(argv) => argv.iter().any(named),
-        Command::Demo => false,
+        // A unit says how its sockets are taken: by LISTEN_FDS.
+        Command::Execs(_) | Command::Demo => false,
     };
     command || service.env.iter().any(|(_, value)| named(value))
 }
@@ -77,8 +79,19 @@ fn resolve_all(service: &mut ServiceSpec, sockets: &[SocketSpec], problems: &mut
             resolve(template, sockets, &origin, "", problems);
         }
     }
+    if let Command::Execs(execs) = &mut service.command {
+        execs.iter_mut().for_each(|exec| resolve_exec(exec, sockets, problems));
+    }
+    service.steps.iter_mut().for_each(|step| resolve_exec(&mut step.exec, sockets, problems));
     for (key, value) in &mut service.env {
         resolve(value, sockets, origin, &format!("variable {key}: "), problems);
+    }
+}
+
+fn resolve_exec(exec: &mut Exec, sockets: &[SocketSpec], problems: &mut Vec<Problem>) {
+    let origin = &exec.origin;
+    for word in std::iter::once(&mut exec.path).chain(&mut exec.words) {
+        resolve(word, sockets, origin, "", problems);
     }
 }
 
@@ -144,7 +157,7 @@ fn misfit(piece: &Piece, sockets: &[SocketSpec]) -> Option<String> {
         Piece::Host(_) => ("host", inet),
         Piece::Port(_) => ("port", inet || vsock),
         Piece::Path(_) => ("path", matches!(spec.address, Address::Unix(_))),
-        Piece::Text(_) | Piece::Slot | Piece::Socket(_) | Piece::Addr(_) => return None,
+        Piece::Text(_) | Piece::Slot | Piece::Socket(_) | Piece::Addr(_) | Piece::Instance { .. } => return None,
     };
     (!fits && !unknown).then(|| format!("socket '{}' ({}) has no {what}", spec.name, spec.address))
 }

@@ -3,7 +3,10 @@
 
 mod change;
 mod check;
+mod exec;
+mod lifecycle;
 mod origin;
+mod process;
 mod remarks;
 mod service;
 mod signal;
@@ -13,7 +16,10 @@ mod template;
 
 pub use change::{Change, keep_inherited, succeed};
 pub use check::{Facts, check};
+pub use exec::{Exec, Privilege, Step, StepSpec};
+pub use lifecycle::{Delay, ExitRules, KillMode, KillSpec, Kind, NotifyAccess, Reload, StartWhen, Statuses};
 pub use origin::{Origin, Problem, nearest};
+pub use process::{DirectoryKind, DirectorySpec, OpenFile, Preserve, ProcessSpec, Scheduling, Stdio};
 pub use remarks::remarks;
 pub use service::{AckMode, Command, Limit, ListenEnv, Number, Resource, Restart, ServiceSpec, Strategy};
 pub use signal::Signal;

@@ -1,6 +1,9 @@
 //! One service that was asked for: a command, its sockets and its policy.
 
-use super::{Nanos, Origin, SECOND, Signal, SocketId, Template};
+use super::{
+    Delay, Exec, ExitRules, KillSpec, Kind, Nanos, NotifyAccess, Origin, Preserve, ProcessSpec, Reload, SECOND, Signal,
+    SocketId, StartWhen, StepSpec, Template,
+};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -79,6 +82,34 @@ pub struct ServiceSpec {
     pub control_fd: bool,
     /// `-k`: workers get USR2 when prebind dies.
     pub die_with_parent: bool,
+    /// When its workers start.
+    pub start: StartWhen,
+    /// What a worker is to it.
+    pub kind: Kind,
+    /// A worker that ended well counts as there (`RemainAfterExit=`).
+    pub remain_after_exit: bool,
+    /// What runs around the command.
+    pub steps: Vec<StepSpec>,
+    /// Which ends are clean.
+    pub exits: ExitRules,
+    /// How long a slot waits after its worker failed.
+    pub delay: Delay,
+    /// A slot that was started more than so many times in so long stays empty: it failed. `None`: no limit.
+    pub start_limit: Option<(u32, Nanos)>,
+    /// How a worker is stopped.
+    pub kill: KillSpec,
+    /// A worker that was ready so long is stopped, as a failure.
+    pub runtime_max_ns: Option<Nanos>,
+    /// How a worker is asked to read its configuration again.
+    pub reload: Reload,
+    /// Whose words on the notify socket count.
+    pub notify_access: NotifyAccess,
+    /// So many descriptors are kept for each slot (`FDSTORE=1`); 0: none.
+    pub fd_store_max: u32,
+    /// How long they are kept.
+    pub fd_store_preserve: Preserve,
+    /// How its processes are set up beyond what stands above.
+    pub process: ProcessSpec,
     /// Where it was asked for.
     pub origin: Origin,
     /// Nobody asks for it any more: kept until its last worker is gone.
@@ -90,6 +121,8 @@ pub struct ServiceSpec {
 pub enum Command {
     /// The program and its arguments.
     Program(Vec<Template>),
+    /// A unit's commands: one, or of a oneshot several (also none), one after the other.
+    Execs(Vec<Exec>),
     /// prebind's own HTTP worker, the demonstration.
     Demo,
 }
@@ -176,6 +209,14 @@ pub enum Restart {
     Always,
     /// Unless it exited with 0 or by our own stop signal.
     OnFailure,
+    /// If it ended well.
+    OnSuccess,
+    /// If a signal, a timeout or the watchdog ended it.
+    OnAbnormal,
+    /// If a signal that is not clean ended it.
+    OnAbort,
+    /// If it missed its watchdog.
+    OnWatchdog,
     /// Never; prebind ends with the command's exit code.
     No,
 }
@@ -280,6 +321,20 @@ impl Default for ServiceSpec {
             limits: Vec::new(),
             control_fd: false,
             die_with_parent: false,
+            start: StartWhen::AtOnce,
+            kind: Kind::Simple,
+            remain_after_exit: false,
+            steps: Vec::new(),
+            exits: ExitRules::default(),
+            delay: Delay::BackOff,
+            start_limit: None,
+            kill: KillSpec::default(),
+            runtime_max_ns: None,
+            reload: Reload::None,
+            notify_access: NotifyAccess::All,
+            fd_store_max: 0,
+            fd_store_preserve: Preserve::Restart,
+            process: ProcessSpec::default(),
             origin: Origin::Default,
             retired: false,
         }

@@ -19,6 +19,8 @@ impl Signal {
     pub const USR2: Signal = Signal(signal_hook::consts::SIGUSR2);
     /// Interrupt from the terminal.
     pub const INT: Signal = Signal(signal_hook::consts::SIGINT);
+    /// Hang-up: what asks most daemons to read their configuration again.
+    pub const HUP: Signal = Signal(signal_hook::consts::SIGHUP);
     /// Quit.
     pub const QUIT: Signal = Signal(signal_hook::consts::SIGQUIT);
     /// The first and last real-time signals that programs may use.

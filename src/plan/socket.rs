@@ -39,6 +39,12 @@ pub enum SocketKind {
     SeqPacket,
     /// A named pipe, opened for reading and writing: `fifo:`.
     Fifo,
+    /// A character device or a file of /proc or /sys, opened for reading (`ListenSpecial=`).
+    Special,
+    /// AF_NETLINK (`ListenNetlink=`).
+    Netlink,
+    /// A POSIX message queue, opened for reading (`ListenMessageQueue=`).
+    MessageQueue,
 }
 
 /// Where a socket is bound.
@@ -62,6 +68,15 @@ pub enum Address {
         /// Port.
         port: u32,
     },
+    /// A netlink family by number, and its multicast groups as bind(2) takes them.
+    Netlink {
+        /// NETLINK_ROUTE 0, NETLINK_AUDIT 9 ...
+        family: i32,
+        /// A bit each.
+        groups: u32,
+    },
+    /// A message queue's name, `/name`.
+    MessageQueue(String),
     /// `fd:N`: adopt the open descriptor N.
     Fd(i32),
 }
@@ -147,6 +162,23 @@ pub struct SocketOptions {
     pub timestamp: Option<Timestamp>,
     /// F_SETPIPE_SZ of a FIFO, bytes.
     pub pipe_size_bytes: Option<u64>,
+    /// The third argument of socket(2): IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_MPTCP.
+    pub protocol: Option<i32>,
+    /// A special file is opened for writing too.
+    pub writable: bool,
+    /// Messages that a queue may hold, and the bytes of one; both or none.
+    pub queue_limits: Option<(i64, i64)>,
+    /// SO_PASSPIDFD.
+    pub pass_pidfd: bool,
+    /// SO_PASSRIGHTS=0: no descriptors are received.
+    pub refuse_descriptors: bool,
+    /// Links to the path, absolute.
+    pub symlinks: Vec<PathBuf>,
+    /// The path (and its links) stays when prebind ends.
+    pub keep_path: bool,
+    /// As systemd takes a `[Socket]`: an option that the kind does not have, or that the kernel refuses once it is bound,
+    /// is a remark and no failure; SO_REUSEADDR is always set; the mode is 0666 whatever the umask.
+    pub lenient: bool,
 }
 
 /// Which clock a datagram is stamped with.
@@ -170,17 +202,22 @@ impl fmt::Display for Address {
             Address::Abstract(name) => write!(f, "@{name}"),
             Address::Vsock { cid: u32::MAX, port } => write!(f, "vsock::{port}"),
             Address::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
+            Address::Netlink { family, groups } => write!(f, "netlink:{family}:{groups}"),
+            Address::MessageQueue(name) => write!(f, "mq:{name}"),
             Address::Fd(number) => write!(f, "fd:{number}"),
         }
     }
 }
 
 impl SocketSpec {
-    /// The word for its kind in `status`: tcp, udp, unix, unixgram, seqpacket, fifo, vsock, fd.
+    /// The word for its kind in `status`: tcp, udp, unix, unixgram, seqpacket, fifo, special, netlink, mq, vsock, fd.
     pub fn kind_word(&self) -> &'static str {
         match (&self.address, self.kind) {
             (_, SocketKind::Fifo) => "fifo",
             (_, SocketKind::SeqPacket) => "seqpacket",
+            (_, SocketKind::Special) => "special",
+            (_, SocketKind::Netlink) | (Address::Netlink { .. }, _) => "netlink",
+            (_, SocketKind::MessageQueue) | (Address::MessageQueue(_), _) => "mq",
             (Address::Inet { .. }, SocketKind::Stream) => "tcp",
             (Address::Inet { .. }, SocketKind::Datagram) => "udp",
             (Address::Unix(_) | Address::Abstract(_), SocketKind::Stream) => "unix",

@@ -17,9 +17,11 @@ pub(super) fn sockets(specs: &[SocketSpec], problems: &mut Vec<Problem>) {
     let mut by_address: Vec<&SocketSpec> = Vec::new();
     for spec in specs {
         name(spec, problems);
-        // What was inherited keeps its names, which need not differ.
+        // What was inherited keeps its names, which need not differ; nor need those of a unit.
         if !matches!(spec.origin, Origin::Environment(_)) {
-            if let Some(first) = by_name.insert(&spec.name, spec) {
+            if !spec.options.lenient
+                && let Some(first) = by_name.insert(&spec.name, spec)
+            {
                 let message = format!("two sockets are named '{}' (the other: {})", spec.name, first.origin);
                 problems.push(Problem::new(spec.origin.clone(), message).remedy("NAME=ADDR gives it another"));
             }
@@ -55,6 +57,10 @@ pub(super) fn sharing(specs: &[SocketSpec], services: &[ServiceSpec], problems: 
 fn name(spec: &SocketSpec, problems: &mut Vec<Problem>) {
     let inherited = matches!(spec.origin, Origin::Environment(_));
     let good = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    // systemd's names may be empty or have blanks; its reader has looked at them.
+    if spec.options.lenient {
+        return;
+    }
     if spec.name.is_empty() || spec.name.len() > NAME_BYTES_MAX || (!inherited && !spec.name.chars().all(good)) {
         let message = format!("'{}' is not a socket's name", spec.name);
         problems.push(Problem::new(spec.origin.clone(), message).remedy("letters, digits, _ . -"));
@@ -71,8 +77,8 @@ fn same_address(a: &SocketSpec, b: &SocketSpec) -> bool {
 /// The options that were given and that this kind of socket does not have.
 fn misfits(spec: &SocketSpec) -> Vec<&'static str> {
     let options = &spec.options;
-    if matches!(spec.address, Address::Fd(_)) {
-        // What it is shows when it is adopted.
+    if matches!(spec.address, Address::Fd(_)) || options.lenient {
+        // What it is shows when it is adopted, or bound.
         return Vec::new();
     }
     let inet = matches!(spec.address, Address::Inet { .. });

@@ -27,6 +27,11 @@ pub enum Piece {
     Port(SocketRef),
     /// The path.
     Path(SocketRef),
+    /// `%i` of the unit that is started for a connection, which is known only then; `unescaped`: `%I`.
+    Instance {
+        /// With `-` as `/` and `\x2d` as `-`.
+        unescaped: bool,
+    },
 }
 
 /// Which socket a placeholder means.
@@ -82,7 +87,7 @@ impl Piece {
     /// The socket that it stands for.
     pub fn socket(&self) -> Option<&SocketRef> {
         match self {
-            Piece::Text(_) | Piece::Slot => None,
+            Piece::Text(_) | Piece::Slot | Piece::Instance { .. } => None,
             Piece::Socket(of) | Piece::Addr(of) | Piece::Host(of) | Piece::Port(of) | Piece::Path(of) => Some(of),
         }
     }
@@ -90,7 +95,7 @@ impl Piece {
     /// The same, to be resolved.
     pub(super) fn socket_mut(&mut self) -> Option<&mut SocketRef> {
         match self {
-            Piece::Text(_) | Piece::Slot => None,
+            Piece::Text(_) | Piece::Slot | Piece::Instance { .. } => None,
             Piece::Socket(of) | Piece::Addr(of) | Piece::Host(of) | Piece::Port(of) | Piece::Path(of) => Some(of),
         }
     }

@@ -18,7 +18,8 @@ pub(super) fn socket_type(kind: SocketKind) -> SockType {
     match kind {
         SocketKind::Datagram => SockType::Datagram,
         SocketKind::SeqPacket => SockType::SeqPacket,
-        SocketKind::Stream | SocketKind::Fifo => SockType::Stream,
+        SocketKind::Netlink => SockType::Raw,
+        SocketKind::Stream | SocketKind::Fifo | SocketKind::Special | SocketKind::MessageQueue => SockType::Stream,
     }
 }
 

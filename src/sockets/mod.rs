@@ -229,6 +229,9 @@ fn bound(spec: &SocketSpec, made: &mut Made) -> Result<(OwnedFd, Description), S
         }
         Address::Abstract(name) => bind::abstract_name(spec, name)?,
         Address::Vsock { cid, port } => bind::vsock(spec, *cid, *port)?,
+        Address::Netlink { .. } | Address::MessageQueue(_) => {
+            return Err(SocketError::new(format!("cannot bind {}: not of this kind yet", spec.address)));
+        }
         Address::Fd(number) => return Err(SocketError::new(format!("cannot adopt fd:{number}: it is not open"))),
     };
     let found = facts::describe(fd.as_fd())?;

@@ -54,7 +54,7 @@ impl<'a> Environment<'a> {
         }
         environment.add_files(base, service, remarks)?;
         for (key, template) in &service.env {
-            let value = fill::fill(template, given, copy.slot).map_err(|_| no_such_socket(service, key))?;
+            let value = fill::fill(template, given, copy).map_err(|_| no_such_socket(service, key))?;
             environment.set(OsStr::new(key), value);
         }
         environment.add_sockets(service, given);

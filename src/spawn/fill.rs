@@ -1,6 +1,6 @@
 //! Fills the placeholders of a template from what is known of the sockets that a worker gets.
 
-use super::Given;
+use super::{Copy, Given};
 use crate::plan::{Piece, SocketId, SocketRef, Template};
 use std::ffi::{OsStr, OsString};
 
@@ -14,7 +14,7 @@ pub(super) fn number(given: &[Given], id: SocketId) -> Option<usize> {
 }
 
 /// The word that the template makes. A part that a socket does not have (the port of a path) is empty.
-pub(super) fn fill(template: &Template, given: &[Given], slot: u32) -> Result<OsString, NoSuchSocket> {
+pub(super) fn fill(template: &Template, given: &[Given], copy: &Copy) -> Result<OsString, NoSuchSocket> {
     let find = |reference: &SocketRef| match reference {
         SocketRef::At(id) => number(given, *id).map(|number| (number, given[number - 3].facts)).ok_or(NoSuchSocket),
         SocketRef::Named(_) | SocketRef::Only => Err(NoSuchSocket),
@@ -23,13 +23,17 @@ pub(super) fn fill(template: &Template, given: &[Given], slot: u32) -> Result<Os
     for piece in &template.0 {
         match piece {
             Piece::Text(text) => word.push(text),
-            Piece::Slot => word.push(slot.to_string()),
+            Piece::Slot => word.push(copy.slot.to_string()),
             Piece::Socket(socket) => word.push(find(socket)?.0.to_string()),
             Piece::Addr(socket) => word.push(&find(socket)?.1.address),
             Piece::Host(socket) => word.push(find(socket)?.1.host.as_deref().unwrap_or_default()),
             Piece::Port(socket) => word.push(find(socket)?.1.port.map(|port| port.to_string()).unwrap_or_default()),
             Piece::Path(socket) => {
                 word.push(find(socket)?.1.path.as_deref().map_or(OsStr::new(""), |path| path.as_os_str()))
+            }
+            Piece::Instance { unescaped } => {
+                let instance = copy.connection.map(|connection| &connection.instance);
+                word.push(instance.map(|name| name.text(*unescaped)).unwrap_or_default());
             }
         }
     }

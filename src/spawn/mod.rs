@@ -18,11 +18,11 @@ mod tests;
 pub use error::{SpawnError, Stage};
 pub use priority::renice_self;
 
-use crate::plan::{Plan, ServiceId, ServiceSpec, SocketId};
+use crate::plan::{Plan, ServiceId, ServiceSpec, SocketId, Step};
 use crate::sockets::{SocketFacts, Sockets};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::ffi::OsString;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -106,6 +106,60 @@ pub struct Copy<'a> {
     pub control_fd: Option<BorrowedFd<'a>>,
     /// The terminal whose foreground process group the worker becomes. It then keeps descriptor 0.
     pub terminal: Option<BorrowedFd<'a>>,
+    /// Which of its processes.
+    pub part: Part,
+    /// The connection that it is for: in the place of the service's sockets.
+    pub connection: Option<&'a Served>,
+    /// Descriptors that a worker of its slot left in prebind's care, with their names: after the sockets.
+    pub stored: &'a [(String, OwnedFd)],
+    /// INVOCATION_ID: the same for all processes of one worker.
+    pub invocation: u128,
+    /// The worker's main process: MAINPID of the steps that run while it lives.
+    pub main_pid: Option<i32>,
+    /// How it ended: SERVICE_RESULT, EXIT_CODE, EXIT_STATUS of ExecStop= and ExecStopPost=.
+    pub outcome: Option<&'a OutcomeWords>,
+}
+
+/// One of the processes that a worker has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Its own; of a oneshot the n-th.
+    Main(u16),
+    /// The n-th command of that step.
+    Step(Step, u16),
+}
+
+/// A connection that a worker is started for.
+#[derive(Debug)]
+pub struct Served {
+    /// Itself.
+    pub fd: OwnedFd,
+    /// What stands between `@` and the type in its unit's name.
+    pub instance: Instance,
+    /// REMOTE_ADDR and REMOTE_PORT.
+    pub remote: Option<(String, Option<u16>)>,
+    /// Its name in LISTEN_FDNAMES.
+    pub name: String,
+}
+
+/// The instance of a unit: `0-127.0.0.1:80-127.0.0.1:40000`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance(pub String);
+
+impl Instance {
+    /// `%i`, or with `unescaped` `%I`.
+    pub fn text(&self, unescaped: bool) -> String {
+        if unescaped { self.0.replace('-', "/") } else { self.0.clone() }
+    }
+}
+
+/// How a worker ended, in systemd's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutcomeWords {
+    /// success, exit-code, signal, core-dump, timeout, watchdog, protocol, exec-condition ...
+    pub result: &'static str,
+    /// exited, killed or dumped, and the code or the signal's name; where the main process ended.
+    pub main: Option<(&'static str, String)>,
 }
 
 /// A worker that runs: its program was executed.

@@ -43,7 +43,7 @@ impl Recipe {
         let search = Search { word, path, directory, user: service.user.clone() };
         let files = match &service.command {
             Command::Demo => vec![base.own_path.clone()],
-            Command::Program(_) => lookup::find(&search, identity.change.is_some()),
+            Command::Program(_) | Command::Execs(_) => lookup::find(&search, identity.change.is_some()),
         };
         if files.is_empty() {
             return Err(lookup::explain(Stage::Command, &search, None, Errno::ENOENT));
@@ -106,9 +106,15 @@ fn arguments(service: &ServiceSpec, given: &[Given], copy: &Copy) -> Result<(OsS
         Command::Demo => vec!["prebind".into(), DEMO_ARGUMENT.into()],
         Command::Program(templates) => templates
             .iter()
-            .map(|template| fill::fill(template, given, copy.slot))
+            .map(|template| fill::fill(template, given, copy))
             .collect::<Result<_, _>>()
             .map_err(|_| no_such_socket(service, "COMMAND"))?,
+        Command::Execs(execs) => execs
+            .iter()
+            .flat_map(|exec| &exec.words)
+            .map(|template| fill::fill(template, given, copy))
+            .collect::<Result<_, _>>()
+            .map_err(|_| no_such_socket(service, "ExecStart="))?,
     };
     let mut strings = Strings::default();
     for word in &words {

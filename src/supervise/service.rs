@@ -376,7 +376,7 @@ impl Supervisor {
         match policy.restart {
             Restart::Always => foreground && clean && !policy.restart_given,
             Restart::OnFailure => clean,
-            Restart::No => true,
+            Restart::OnSuccess | Restart::OnAbnormal | Restart::OnAbort | Restart::OnWatchdog | Restart::No => true,
         }
     }
 

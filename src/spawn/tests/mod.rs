@@ -69,7 +69,20 @@ impl World {
     }
 
     fn copy<'a>(&self) -> Copy<'a> {
-        Copy { service: ServiceId(0), slot: 2, generation: 7, index: 5, control_fd: None, terminal: None }
+        Copy {
+            service: ServiceId(0),
+            slot: 2,
+            generation: 7,
+            index: 5,
+            control_fd: None,
+            terminal: None,
+            part: crate::spawn::Part::Main(0),
+            connection: None,
+            stored: &[],
+            invocation: 0,
+            main_pid: None,
+            outcome: None,
+        }
     }
 
     fn launch(&self, copy: &Copy) -> Result<Launched, SpawnError> {
