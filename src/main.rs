@@ -31,13 +31,17 @@ fn launch(wish: Wish) -> Result<Exit, Exit> {
         return resume(wish, fd);
     }
     let own = Own::of_this_process();
-    let (plan, assigned) = start::settle(wish)?;
+    let (plan, assigned, mut kept) = start::settle(wish)?;
     let log = Log::new(plan.log, plan.manner);
+    let manager = Upward::from_environment();
+    if let Err(error) = kept.let_go(&manager) {
+        let message = format!("the manager above ($NOTIFY_SOCKET) may keep sockets that nobody asks for: {error}");
+        log.say(Level::Warn, "manager_unreachable", message);
+    }
     let (sockets, remarks) = Sockets::open(&plan, assigned).map_err(start::refused)?;
     let early = Early::new(None, &plan).map_err(|error| start::failed("cannot set up the event loop", error))?;
     let (mut claim, notify) = start::meeting_places(&plan)?;
     let base = start::base(&plan, claim.as_ref(), Some(&notify))?;
-    let manager = Upward::from_environment();
 
     start::renice(&plan)?;
     let said = plan.remarks.iter().chain(&remarks).map(String::as_str);
@@ -54,6 +58,7 @@ fn launch(wish: Wish) -> Result<Exit, Exit> {
     let control = claim.as_mut().and_then(|claim| claim.take_listener());
     let parts = Parts { plan, sockets, base, control, notify: Some(notify), manager, log, claim, own, teller };
     let mut linux = Linux::new(early, parts).map_err(|error| start::failed("cannot set up the event loop", error))?;
+    linux.take_back(kept);
     let exit = run(&mut supervisor, &mut linux);
     linux.finish();
     Ok(exit)
@@ -68,12 +73,16 @@ fn resume(wish: Wish, fd: i32) -> Result<Exit, Exit> {
     log.shift(state.log_shifted());
     let early = Early::new(Some(state.keeps_hup()), &plan).map_err(|error| failed(error.to_string()))?;
     let own = state.own();
+    // What was said when it started is not said again.
+    let mut said: Vec<String> =
+        plan.remarks.iter().filter(|one| !state.plan().remarks.contains(one)).cloned().collect();
     let (sockets, remarks) = state.sockets(&plan, &change, added).map_err(failed)?;
     let (claim, notify) = state.places().map_err(failed)?;
     let base = start::base(&plan, claim.as_ref(), notify.as_ref())?;
     let base = Base { nofile: state.nofile().or(base.nofile), drops_done: true, ..base };
     let manager = Upward::from_environment();
-    for remark in remarks {
+    said.extend(remarks);
+    for remark in said {
         log.say(Level::Warn, "remark", remark);
     }
     let teller = state.teller();

@@ -34,6 +34,7 @@ complete -c prebind -l upgrade-timeout -d 'A new worker that is not ready by the
 complete -c prebind -l upgrade-retries -d 'So many failures of new workers end the upgrade [default: 3]' -r
 complete -c prebind -l reexec-as -d 'What is run when prebind replaces itself, split as by a shell, with prebind\'s own arguments behind it; it is to end in exec prebind [default: what prebind\'s path gives then]' -r
 complete -c prebind -l drain-delay -d 'From the wish to stop prebind, or to run fewer workers, to the stop signal: a load balancer notices meanwhile [default: 0; where a slot of its own goes: 0.1]' -r
+complete -c prebind -l unit -d 'Run systemd units: a .socket or .service file, a folder of them, or a unit\'s name in systemd\'s search path; repeatable. See prebind.units(5)' -r
 complete -c prebind -s c -l command-name -d 'Name of this prebind and its service [default: the command\'s base name]' -r
 complete -c prebind -s d -l socket-path -d 'The control socket [default: NAME.sock in /run/prebind, $XDG_RUNTIME_DIR/prebind or a private directory]' -r -F
 complete -c prebind -s e -l pidfile -d 'Holds prebind\'s pid while it runs' -r -F
@@ -42,12 +43,16 @@ complete -c prebind -s p -l preload -d 'einhorn\'s: taken, and the code is loade
 complete -c prebind -l with-state-fd -d 'Go on from the state on this descriptor: for prebind\'s own replacement' -r
 complete -c prebind -l log-format -d 'How prebind logs on stderr [default: text]' -r -f -a "text\t''
 json\t''"
-complete -c prebind -l generate -d 'Print the manual page or completions and exit' -r -f -a "man\t''
+complete -c prebind -l generate -d 'Print a manual page or completions and exit' -r -f -a "man\t''
+units\t''
 completions-bash\t''
 completions-zsh\t''
 completions-fish\t''"
 complete -c prebind -s g -l command-socket-as-fd -d 'Give each worker a connection to the control socket, EINHORN_SOCK_FD'
 complete -c prebind -s k -l kill-children-on-exit -d 'Workers get USR2 when prebind dies'
+complete -c prebind -l start -d 'Start services at once, not on the first traffic'
+complete -c prebind -l inherit-env -d 'Their environment begins with prebind\'s, not empty'
+complete -c prebind -l allow-unprotected -d 'Run units without the sandboxing that they ask for'
 complete -c prebind -l no-control -d 'No control socket'
 complete -c prebind -l gc-before-fork -d 'einhorn\'s: taken, and nothing is preloaded'
 complete -c prebind -l upgrade-check -d 'With --with-state-fd: only say whether the state is understood'

@@ -50,6 +50,7 @@ _prebind() {
 '--upgrade-retries=[So many failures of new workers end the upgrade \[default\: 3\]]:N:_default' \
 '--reexec-as=[What is run when prebind replaces itself, split as by a shell, with prebind'\''s own arguments behind it; it is to end in exec prebind \[default\: what prebind'\''s path gives then\]]:CMDLINE:_default' \
 '--drain-delay=[From the wish to stop prebind, or to run fewer workers, to the stop signal\: a load balancer notices meanwhile \[default\: 0; where a slot of its own goes\: 0.1\]]:SECONDS:_default' \
+'*--unit=[Run systemd units\: a .socket or .service file, a folder of them, or a unit'\''s name in systemd'\''s search path; repeatable. See prebind.units(5)]:PATH:_default' \
 '-c+[Name of this prebind and its service \[default\: the command'\''s base name\]]:NAME:_default' \
 '--command-name=[Name of this prebind and its service \[default\: the command'\''s base name\]]:NAME:_default' \
 '-d+[The control socket \[default\: NAME.sock in /run/prebind, \$XDG_RUNTIME_DIR/prebind or a private directory\]]:PATH:_files' \
@@ -62,11 +63,14 @@ _prebind() {
 '--preload=[einhorn'\''s\: taken, and the code is loaded by each worker]:PATH:_files' \
 '--with-state-fd=[Go on from the state on this descriptor\: for prebind'\''s own replacement]:N:_default' \
 '--log-format=[How prebind logs on stderr \[default\: text\]]:FORMAT:(text json)' \
-'--generate=[Print the manual page or completions and exit]:WHAT:(man completions-bash completions-zsh completions-fish)' \
+'--generate=[Print a manual page or completions and exit]:WHAT:(man units completions-bash completions-zsh completions-fish)' \
 '-g[Give each worker a connection to the control socket, EINHORN_SOCK_FD]' \
 '--command-socket-as-fd[Give each worker a connection to the control socket, EINHORN_SOCK_FD]' \
 '-k[Workers get USR2 when prebind dies]' \
 '--kill-children-on-exit[Workers get USR2 when prebind dies]' \
+'--start[Start services at once, not on the first traffic]' \
+'--inherit-env[Their environment begins with prebind'\''s, not empty]' \
+'--allow-unprotected[Run units without the sandboxing that they ask for]' \
 '--no-control[No control socket]' \
 '--gc-before-fork[einhorn'\''s\: taken, and nothing is preloaded]' \
 '--upgrade-check[With --with-state-fd\: only say whether the state is understood]' \

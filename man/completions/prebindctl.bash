@@ -28,6 +28,9 @@ _prebindctl() {
             prebindctl,reexec)
                 cmd="prebindctl__subcmd__reexec"
                 ;;
+            prebindctl,reload)
+                cmd="prebindctl__subcmd__reload"
+                ;;
             prebindctl,restart)
                 cmd="prebindctl__subcmd__restart"
                 ;;
@@ -56,7 +59,7 @@ _prebindctl() {
 
     case "${cmd}" in
         prebindctl)
-            opts="-d -c -h -V --socket-path --command-name --json --generate --help --version status ready scale restart upgrade promote rollback reexec signal stop events"
+            opts="-d -c -h -V --socket-path --command-name --json --generate --help --version status ready scale restart upgrade reload promote rollback reexec signal stop events"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -268,6 +271,58 @@ _prebindctl() {
             return 0
             ;;
         prebindctl__subcmd__reexec)
+            opts="-d -c -h --socket-path --command-name --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket-path)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                -d)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --command-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        prebindctl__subcmd__reload)
             opts="-d -c -h --socket-path --command-name --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -38,6 +38,7 @@ complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "ready" -d 'Ex
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "scale" -d 'Run another number of workers'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "restart" -d 'Replace the workers one by one: the new one is ready before the old one is told to stop'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "upgrade" -d 'Replace the workers by those of the next generation; a version that does not get ready is taken back'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "reload" -d 'Let the workers read their configuration again (a unit\'s ExecReload=, notify-reload); else upgrade'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "promote" -d 'The worker on trial is fine: go on with the upgrade'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "rollback" -d 'Give the upgrade up that is under way'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "reexec" -d 'Replace prebind\'s own program in place; the workers go on'
@@ -72,6 +73,10 @@ complete -c prebindctl -n "__fish_prebindctl_using_subcommand upgrade" -s c -l c
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand upgrade" -l no-wait -d 'Only begin'
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand upgrade" -l json -d 'Print the answer as one line of JSON'
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand upgrade" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand reload" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand reload" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand reload" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand reload" -s h -l help -d 'Print help'
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand promote" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand promote" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand promote" -l json -d 'Print the answer as one line of JSON'

@@ -98,6 +98,18 @@ _arguments "${_arguments_options[@]}" : \
 '::service -- Which service; all of them (scale\: the only one) without:_default' \
 && ret=0
 ;;
+(reload)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::service -- Which service; all of them (scale\: the only one) without:_default' \
+&& ret=0
+;;
 (promote)
 _arguments "${_arguments_options[@]}" : \
 '-d+[The control socket of the prebind to ask]:PATH:_files' \
@@ -181,6 +193,7 @@ _prebindctl_commands() {
 'scale:Run another number of workers' \
 'restart:Replace the workers one by one\: the new one is ready before the old one is told to stop' \
 'upgrade:Replace the workers by those of the next generation; a version that does not get ready is taken back' \
+'reload:Let the workers read their configuration again (a unit'\''s ExecReload=, notify-reload); else upgrade' \
 'promote:The worker on trial is fine\: go on with the upgrade' \
 'rollback:Give the upgrade up that is under way' \
 'reexec:Replace prebind'\''s own program in place; the workers go on' \
@@ -209,6 +222,11 @@ _prebindctl__subcmd__ready_commands() {
 _prebindctl__subcmd__reexec_commands() {
     local commands; commands=()
     _describe -t commands 'prebindctl reexec commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__reload_commands] )) ||
+_prebindctl__subcmd__reload_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl reload commands' commands "$@"
 }
 (( $+functions[_prebindctl__subcmd__restart_commands] )) ||
 _prebindctl__subcmd__restart_commands() {

@@ -44,7 +44,7 @@ pub fn main(args: Vec<OsString>) -> Exit {
 fn ask(matches: &ArgMatches, out: &mut impl Write) -> io::Result<Exit> {
     let Some((command, options)) = matches.subcommand() else {
         return Ok(complain(
-            "a command is missing: status, ready, scale, restart, upgrade, promote, rollback, reexec, signal, stop or events",
+            "a command is missing: status, ready, scale, restart, upgrade, reload, promote, rollback, reexec, signal, stop or events",
             Exit::Usage,
         ));
     };
@@ -188,6 +188,7 @@ mod tests {
                 "upgrade",
                 json!({"strategy": "fleet", "timeout": 2.5, "wait": "drained"}),
             ),
+            ("prebindctl reload web", "reload", json!({"service": "web"})),
             ("prebindctl promote", "promote", json!({})),
             ("prebindctl rollback web", "rollback", json!({"service": "web"})),
             ("prebindctl signal SIGusr1", "signal", json!({"signal": "USR1"})),

@@ -6,6 +6,9 @@ use clap_complete::Shell;
 
 /// What `prebind --generate WHAT` prints.
 pub fn prebind(what: &str) -> String {
+    if what == "units" {
+        return super::units_manual::page();
+    }
     let page = generate(argv::table(), "prebind", what);
     if what == "man" { page + &super::manual::chapters() } else { page }
 }
@@ -34,6 +37,7 @@ mod tests {
     fn committed_files_are_the_generated_ones() {
         for (what, file, committed) in [
             ("man", "man/prebind.1", include_str!("../../man/prebind.1")),
+            ("units", "man/prebind.units.5", include_str!("../../man/prebind.units.5")),
             ("completions-bash", "man/completions/prebind.bash", include_str!("../../man/completions/prebind.bash")),
             ("completions-zsh", "man/completions/prebind.zsh", include_str!("../../man/completions/prebind.zsh")),
             ("completions-fish", "man/completions/prebind.fish", include_str!("../../man/completions/prebind.fish")),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// A paragraph, or a term with its explanation.
-enum Part {
+pub(super) enum Part {
     Text(&'static str),
     Term(&'static str, &'static str),
 }
@@ -14,6 +14,7 @@ const CHAPTERS: &[(&str, &[Part])] = &[
     ("SOCKETS", SOCKETS),
     ("SOCKET OPTIONS", OPTIONS),
     ("INHERITED SOCKETS", INHERITED),
+    ("UNITS", UNITS),
     ("PLACEHOLDERS", PLACEHOLDERS),
     ("WHAT A WORKER FINDS", FINDS),
     ("READINESS", READINESS),
@@ -23,7 +24,12 @@ const CHAPTERS: &[(&str, &[Part])] = &[
     ("EXIT STATUS", EXITS),
     ("FILES", FILES),
     ("EXAMPLES", EXAMPLES),
-    ("SEE ALSO", &[Text("prebindctl(1), prebind.einhorn(7), systemd.socket(5), sd_listen_fds(3), sd_notify(3)")]),
+    (
+        "SEE ALSO",
+        &[Text(
+            "prebindctl(1), prebind.units(5), prebind.einhorn(7), systemd.socket(5), sd_listen_fds(3), sd_notify(3)",
+        )],
+    ),
 ];
 
 const SOCKETS: &[Part] = &[
@@ -69,6 +75,10 @@ const OPTIONS: &[Part] = &[
 
 const INHERITED: &[Part] = &[Text(
     "prebind takes LISTEN_FDS where LISTEN_PID is its own. Without -b all of it is passed on, in its order and with its names. With -b each is matched by name, then by address; what was inherited and not asked for is an error.",
+)];
+
+const UNITS: &[Part] = &[Text(
+    "With --unit prebind reads systemd's .socket and .service files in the place of -b and COMMAND, and does what systemd does with them: prebind.units(5). -n N sets the number of workers where there is one service; options that say what a unit says itself are refused, with the unit's key.",
 )];
 
 const PLACEHOLDERS: &[Part] = &[
@@ -188,7 +198,7 @@ const EXITS: &[Part] = &[
 const FILES: &[Part] = &[
     Term(
         "/run/prebind/NAME.sock, $XDG_RUNTIME_DIR/prebind/NAME.sock",
-        "The control socket of root, of a user; else in a private directory under $TMPDIR. NAME comes from -c, else from the command. Where it is taken, NAME-PID.sock.",
+        "The control socket of root, of a user; else in a private directory under $TMPDIR. NAME comes from -c, else from the command or the first unit. Where it is taken, NAME-PID.sock.",
     ),
     Term("NAME.sock.lock, NAME.notify", "Beside it: its lock, and the workers' notify socket."),
 ];
@@ -197,25 +207,31 @@ const EXAMPLES: &[Part] = &[
     Text("prebind -b web=8080 -n 4 -- gunicorn --bind fd://{SOCKET:web} app:app"),
     Text("prebind -b web=/run/web.sock,mode=0660,group=www-data -n auto -- ./app"),
     Text("systemd-socket-activate -l 8080 prebind -n 4 -- ./app"),
+    Text("prebind --unit /etc/systemd/system/web.socket"),
+    Text(
+        "By the name of a link it is prebindctl(1), einhorn and einhornsh (prebind.einhorn(7)), or systemd-socket-activate.",
+    ),
 ];
 
 /// The chapters as roff, to stand behind what clap prints.
 pub(super) fn chapters() -> String {
-    let mut out = String::new();
-    for (title, parts) in CHAPTERS {
-        let _ = writeln!(out, ".SH \"{title}\"");
-        for part in *parts {
-            let _ = match part {
-                Text(text) => writeln!(out, ".PP\n{}", escape(text)),
-                Term(term, text) => writeln!(out, ".TP\n\\fB{}\\fR\n{}", escape(term), escape(text)),
-            };
-        }
+    CHAPTERS.iter().map(|(title, parts)| chapter(title, parts)).collect()
+}
+
+/// One chapter as roff.
+pub(super) fn chapter(title: &str, parts: &[Part]) -> String {
+    let mut out = format!(".SH \"{title}\"\n");
+    for part in parts {
+        let _ = match part {
+            Text(text) => writeln!(out, ".PP\n{}", escape(text)),
+            Term(term, text) => writeln!(out, ".TP\n\\fB{}\\fR\n{}", escape(term), escape(text)),
+        };
     }
     out
 }
 
 /// Nothing of a text is a request or an escape of roff; every hyphen can be copied.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-").replace('^', "\\(ha");
     if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
 }

@@ -1,6 +1,7 @@
 //! What a person meets: choosing the door, help, manual and completions printed from the clap tables, the plan shown,
 //! errors on stderr. It decides nothing about workers.
 
+mod activate;
 pub mod ctl;
 mod einhorn;
 mod einhornsh;
@@ -8,6 +9,8 @@ pub mod generate;
 mod manual;
 mod plan_view;
 pub mod start;
+mod units;
+mod units_manual;
 
 use crate::exit::Exit;
 use crate::front::argv;
@@ -39,6 +42,10 @@ pub fn choose(args: Vec<OsString>) -> Asked {
     if name == "prebindctl" {
         return Asked::Answered(ctl::main(args));
     }
+    if name == "systemd-socket-activate" {
+        crate::sockets::seal();
+        return Asked::Answered(activate::main(args.into_iter().skip(1).collect()));
+    }
     if name == "einhornsh" {
         return Asked::Answered(einhornsh::main(args));
     }
@@ -54,8 +61,8 @@ pub fn choose(args: Vec<OsString>) -> Asked {
             einhorn::without_program(&run)
         }
         Ok(argv::Asked::Run(run)) => {
-            let argv::Run { plan, problems, check, json, state_fd, upgrade_check } = *run;
-            Asked::Run(Box::new(start::Wish { plan, problems, check, json, state_fd, upgrade_check }))
+            let argv::Run { plan, problems, check, json, state_fd, upgrade_check, units } = *run;
+            Asked::Run(Box::new(start::Wish { plan, problems, check, json, state_fd, upgrade_check, units }))
         }
         Ok(argv::Asked::Help) if einhorn => einhorn::help(),
         Ok(argv::Asked::Version) if einhorn => print(&einhorn::version()),

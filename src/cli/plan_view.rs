@@ -1,8 +1,10 @@
 //! `--check`: a checked plan for people, and as JSON for machines.
 
+mod unit;
+
 use crate::plan::{
-    AckMode, Command, ListenEnv, Nanos, Piece, Plan, Restart, SECOND, ServiceSpec, SocketRef, SocketSpec, Strategy,
-    Template, remarks,
+    AckMode, Command, Delay, ListenEnv, Nanos, Piece, Plan, Restart, SECOND, ServiceSpec, Signal, SocketRef,
+    SocketSpec, Strategy, Template, remarks,
 };
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -22,11 +24,11 @@ pub(super) fn text(plan: &Plan) -> String {
             let _ =
                 writeln!(out, "  fd {:<8} {} {} {}{gap}{options}", n + 3, spec.name, spec.kind_word(), spec.address);
         }
-        for (key, value) in rows(service) {
+        for (key, value) in rows(service).into_iter().chain(unit::rows(plan, service)) {
             let _ = writeln!(out, "  {key:<11} {value}");
         }
     }
-    for remark in remarks(plan) {
+    for remark in all_remarks(plan) {
         let _ = writeln!(out, "remark: {remark}");
     }
     out
@@ -48,7 +50,12 @@ pub(super) fn json(plan: &Plan) -> Value {
         })
         .collect();
     let services: Vec<Value> = plan.services.iter().map(|service| service_json(plan, service)).collect();
-    json!({ "sockets": sockets, "services": services, "remarks": remarks(plan) })
+    json!({ "sockets": sockets, "services": services, "remarks": all_remarks(plan) })
+}
+
+/// What the front door said, then what the plan itself tells.
+fn all_remarks(plan: &Plan) -> Vec<String> {
+    plan.remarks.iter().cloned().chain(remarks(plan)).collect()
 }
 
 fn service_json(plan: &Plan, service: &ServiceSpec) -> Value {
@@ -91,6 +98,7 @@ fn service_json(plan: &Plan, service: &ServiceSpec) -> Value {
         "drop_env": service.drop_env,
         "nice": service.nice,
         "limits": service.limits.iter().map(|limit| format!("{limit:?}")).collect::<Vec<_>>(),
+        "unit": unit::json(plan, service),
     })
 }
 
@@ -100,8 +108,8 @@ fn rows(service: &ServiceSpec) -> Vec<(&'static str, String)> {
         ("listen-env", listen_env(service).to_string()),
         ("ready", ack_mode(service)),
         ("upgrade", upgrade(service)),
-        ("restart", format!("{}, back-off from {} s", restart(service), seconds(service.backoff_base_ns))),
-        ("stop", format!("{}, SIGKILL after {} s", service.stop_signal, seconds(service.stop_timeout_ns))),
+        ("restart", format!("{}, {}", restart(service), pause(service))),
+        ("stop", stop(service)),
     ];
     rows.extend(service.watchdog_ns.map(|span| ("watchdog", format!("{} s", seconds(span)))));
     rows.extend(service.user.clone().map(|user| ("user", user)));
@@ -109,6 +117,25 @@ fn rows(service: &ServiceSpec) -> Vec<(&'static str, String)> {
     rows.extend(service.chdir.as_ref().map(|path| ("directory", path.display().to_string())));
     rows.extend(service.nice.map(|level| ("nice", level.to_string())));
     rows
+}
+
+fn pause(service: &ServiceSpec) -> String {
+    match service.delay {
+        Delay::BackOff => format!("back-off from {} s", seconds(service.backoff_base_ns)),
+        Delay::Fixed { base_ns, max_ns: Some(max_ns), .. } => {
+            format!("after {} s, growing to {} s", seconds(base_ns), seconds(max_ns))
+        }
+        Delay::Fixed { base_ns, .. } => format!("after {} s", seconds(base_ns)),
+    }
+}
+
+fn stop(service: &ServiceSpec) -> String {
+    let last = service.kill.final_signal;
+    let last = if last == Signal::KILL { "SIGKILL".to_string() } else { last.to_string() };
+    if !service.kill.kill || service.stop_timeout_ns >= ServiceSpec::NEVER_NS {
+        return format!("{}, never {last}", service.stop_signal);
+    }
+    format!("{}, {last} after {} s", service.stop_signal, seconds(service.stop_timeout_ns))
 }
 
 fn command(plan: &Plan, service: &ServiceSpec) -> String {
@@ -204,6 +231,9 @@ fn options(spec: &SocketSpec) -> String {
         ("passcred", set.pass_credentials),
         ("passsec", set.pass_security),
         ("pktinfo", set.pass_packet_info),
+        ("writable", set.writable),
+        ("passpidfd", set.pass_pidfd),
+        ("refusefds", set.refuse_descriptors),
     ];
     let octal = |mode: Option<u32>| mode.map(|mode| format!("{mode:04o}"));
     let number = |number: Option<u32>| number.map(|number| number.to_string());
@@ -228,6 +258,8 @@ fn options(spec: &SocketSpec) -> String {
         ("ttl", signed(set.ttl)),
         ("congestion", set.congestion.clone()),
         ("pipesize", bytes(set.pipe_size_bytes)),
+        ("protocol", signed(set.protocol)),
+        ("messages", set.queue_limits.map(|(messages, bytes)| format!("{messages}x{bytes}"))),
     ];
     let flags = flags.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_string());
     let values = values.iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)));
@@ -235,5 +267,6 @@ fn options(spec: &SocketSpec) -> String {
         crate::plan::Timestamp::Microseconds => "timestamp=us".to_string(),
         crate::plan::Timestamp::Nanoseconds => "timestamp=ns".to_string(),
     });
-    flags.chain(values).chain(stamp).collect::<Vec<_>>().join(" ")
+    let links = set.symlinks.iter().map(|path| format!("link={}", path.display()));
+    flags.chain(values).chain(stamp).chain(links).collect::<Vec<_>>().join(" ")
 }

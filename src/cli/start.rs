@@ -4,9 +4,13 @@
 use crate::control::einhorn::Teller;
 use crate::control::{self, Claim};
 use crate::exit::Exit;
-use crate::linux::{State, UNDERSTOOD};
-use crate::notify::WorkersSocket;
-use crate::plan::{Change, Command, Facts, Manner, Number, Plan, Problem, SocketSpec, check, keep_inherited, succeed};
+use crate::front::units::Request;
+use crate::linux::{Kept, State, UNDERSTOOD};
+use crate::notify::{Upward, WorkersSocket, kept};
+use crate::plan::{
+    Address, Change, Command, Facts, Manner, Number, Plan, Problem, ServiceSpec, SocketSpec, StartWhen, check,
+    keep_inherited, succeed,
+};
 use crate::sockets::{Added, Assigned, Inherited, SocketError, Sockets};
 use crate::spawn::{self, Base};
 use crate::supervise::Supervisor;
@@ -30,17 +34,27 @@ pub struct Wish {
     pub state_fd: Option<i32>,
     /// `--upgrade-check`.
     pub upgrade_check: bool,
+    /// `--unit`: read into the plan before anything else.
+    pub units: Option<Request>,
 }
 
-/// Takes what was inherited, checks the plan; with `--check` shows it and ends.
-pub fn settle(wish: Wish) -> Result<(Plan, Assigned), Exit> {
-    let Wish { mut plan, mut problems, check: only_check, json, .. } = wish;
+/// Takes what was inherited, also what prebind itself left with its manager; checks the plan; with `--check` shows it and
+/// ends.
+pub fn settle(wish: Wish) -> Result<(Plan, Assigned, Kept), Exit> {
+    let Wish { mut plan, mut problems, check: only_check, json, units, .. } = wish;
+    if let Some(request) = &units {
+        super::units::read(request, &mut plan, &mut problems, only_check, None);
+    }
     let mut assigned = Assigned::default();
+    let own = plan.sockets.len();
+    let mut came = Vec::new();
     match Inherited::take() {
-        Ok(inherited) => {
+        Ok(mut inherited) => {
+            came = inherited.take_named(kept::is_ours);
             let (found, more) = inherited.assign(&mut plan);
             assigned = found;
             problems.extend(more);
+            problems.extend(not_for_units(&plan, own));
         }
         Err(problem) => problems.push(problem),
     }
@@ -50,18 +64,37 @@ pub fn settle(wish: Wish) -> Result<(Plan, Assigned), Exit> {
     }
     let facts = facts(&plan);
     match check(plan, facts) {
-        Ok(plan) if problems.is_empty() => {
+        Ok(mut plan) if problems.is_empty() => {
             if only_check {
                 super::show_plan(&plan, json);
                 return Err(Exit::Done);
             }
-            Ok((plan, assigned))
+            keep_paths(&mut plan);
+            let kept = Kept::assign(came, &plan, &mut assigned);
+            Ok((plan, assigned, kept))
         }
         Ok(_) => Err(super::refuse_plan(&problems, only_check && json)),
         Err(more) => {
             problems.extend(more);
             Err(super::refuse_plan(&problems, only_check && json))
         }
+    }
+}
+
+/// A unit's sockets are those that units name: what else was inherited is for nobody.
+fn not_for_units(plan: &Plan, own: usize) -> Option<Problem> {
+    let units = plan.services.iter().any(|service| service.process.unit);
+    let first = plan.sockets.get(own).filter(|_| units)?;
+    let message = format!("inherited socket '{}', and no unit has a socket", first.name);
+    Some(Problem::new(first.origin.clone(), message).remedy("start prebind without LISTEN_FDS"))
+}
+
+/// A manager that keeps our sockets gives them back after a restart: they must still be found at their paths then.
+fn keep_paths(plan: &mut Plan) {
+    if Upward::from_environment().keeps() {
+        let sockets = plan.sockets.iter_mut();
+        let at_paths = sockets.filter(|spec| matches!(spec.address, Address::Unix(_)));
+        at_paths.for_each(|spec| spec.options.keep_path = true);
     }
 }
 
@@ -115,11 +148,14 @@ pub fn take_over(wish: Wish, fd: i32) -> Result<Taken, Exit> {
 /// The plan as it is read now, what it changes, and the sockets that it adds; or every problem.
 fn next_plan(wish: Wish, state: &State, supervisor: &Supervisor) -> Result<(Plan, Change, Added), Vec<String>> {
     let lines = |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect::<Vec<String>>();
-    let Wish { mut plan, mut problems, .. } = wish;
+    let Wish { mut plan, mut problems, units, .. } = wish;
+    if let Some(request) = &units {
+        super::units::read(request, &mut plan, &mut problems, false, Some(state.plan()));
+    }
     keep_inherited(state.plan(), &mut plan);
     let facts = facts(&plan);
     let checked = check(plan, facts);
-    let plan = match checked {
+    let mut plan = match checked {
         Ok(plan) if problems.is_empty() => plan,
         Ok(_) => return Err(lines(problems)),
         Err(more) => {
@@ -132,6 +168,7 @@ fn next_plan(wish: Wish, state: &State, supervisor: &Supervisor) -> Result<(Plan
     if !unknown.is_empty() {
         return Err(unknown);
     }
+    keep_paths(&mut plan);
     let has_workers = |id| supervisor.has_workers(id);
     let (mut plan, change) = succeed(state.plan(), plan, &has_workers).map_err(lines)?;
     change.mark_added(&mut plan, supervisor.next_child());
@@ -186,11 +223,21 @@ pub fn meeting_places(plan: &Plan) -> Result<(Option<Claim>, WorkersSocket), Exi
 
 /// The control socket, lock and pid file.
 fn claim(plan: &Plan) -> Result<Option<Claim>, Exit> {
-    let name = plan.services.first().map_or("prebind", |service| service.name.as_str());
+    let name = plan.services.first().map_or("prebind", |service| stem(service));
     control::claim(&plan.identity, name, &|key| std::env::var_os(key)).map_err(|error| {
         super::say_error(&error);
         Exit::System
     })
+}
+
+/// What a service's prebind is called where `-c` does not say: of a unit its name without the type.
+fn stem(service: &ServiceSpec) -> &str {
+    let name = service.name.as_str();
+    if !service.process.unit {
+        return name;
+    }
+    let stem = name.strip_suffix(".service").unwrap_or(name);
+    Some(stem.trim_end_matches('@')).filter(|stem| !stem.is_empty()).unwrap_or(name)
 }
 
 /// Where the workers say READY=1: reachable for whatever uid they run as.
@@ -248,7 +295,13 @@ pub fn summary(plan: &Plan, sockets: &Sockets, claim: Option<&Claim>) -> Vec<Str
     }
     let services = plan.services.iter().map(|service| {
         let number = service.number.get();
-        format!("{}: {number} {}", service.name, if number == 1 { "worker" } else { "workers" })
+        let workers = if number == 1 { "1 worker".to_string() } else { format!("{number} workers") };
+        let when = match service.start {
+            StartWhen::OnTraffic { also_at_once: false, .. } => format!("{workers} at the first traffic"),
+            StartWhen::PerConnection { .. } => "a worker for each connection".into(),
+            StartWhen::AtOnce | StartWhen::OnTraffic { .. } => workers,
+        };
+        format!("{}: {when}", service.name)
     });
     let services: Vec<String> = services.collect();
     let addresses: Vec<String> = facts.map(|facts| format!("{}={}", facts.name, facts.address)).collect();

@@ -2,6 +2,8 @@
 //! `events`. Pure. A message says what happened to which worker, why, and what comes next; a quiet log is the rule: what
 //! every healthy worker does is [`Level::Debug`].
 
+mod units;
+
 use super::status::{ended, seconds};
 use crate::plan::{Nanos, ServiceId};
 use crate::supervise::{ChildId, Ended, Happening, HowReady, Next, Who};
@@ -103,6 +105,10 @@ fn kind(happening: &Happening) -> (Level, &'static str) {
         Happening::Draining(..) => (Level::Debug, "worker_draining"),
         Happening::ToldToStop(..) => (Level::Debug, "worker_told_to_stop"),
         Happening::Killed(_) => (Level::Warn, "worker_killed"),
+        // It did what it was started for.
+        Happening::Exited { unexpected: true, how: Ended::Code(0), next: Next::Nothing, .. } => {
+            (Level::Info, "worker_exited")
+        }
         Happening::Exited { unexpected: true, .. } => (Level::Warn, "worker_exited"),
         Happening::Exited { unexpected: false, .. } => (Level::Debug, "worker_exited"),
         Happening::Leftovers(..) => (Level::Warn, "worker_leftovers"),
@@ -117,6 +123,7 @@ fn kind(happening: &Happening) -> (Level, &'static str) {
         Happening::UpgradeProgress { .. } => (Level::Debug, "upgrade_progress"),
         Happening::UpgradeDone { .. } => (Level::Info, "upgrade_done"),
         Happening::UpgradeRolledBack { .. } => (Level::Error, "upgrade_rolled_back"),
+        Happening::Unit(one) => units::kind(one),
         Happening::Replaced => (Level::Info, "replaced"),
         Happening::ReplaceFailed(_) => (Level::Error, "replace_failed"),
         Happening::AllReady => (Level::Info, "all_ready"),
@@ -133,6 +140,7 @@ enum About {
 
 fn about(happening: &Happening) -> About {
     match happening {
+        Happening::Unit(one) => units::about(one),
         Happening::Replaced | Happening::ReplaceFailed(_) => About::All,
         Happening::Refused(_) | Happening::AllReady | Happening::Stopping | Happening::Stopped => About::All,
         Happening::Scaled { service, .. }
@@ -190,6 +198,9 @@ fn message(happening: &Happening, names: &Names<'_>, pid_of: &dyn Fn(ChildId) ->
         Happening::Killed(who) => {
             format!("{} did not stop in time; its process group is killed (--signal-timeout)", worker(who))
         }
+        Happening::Exited { who, how: Ended::Code(0), unexpected: true, next: Next::Nothing, .. } => {
+            format!("{} is done (exit code 0)", worker(who))
+        }
         Happening::Exited { who, how, unexpected, was_ready, next } => {
             format!("{} {}{}", worker(who), exited(*how, *unexpected, *was_ready), what_next(*next))
         }
@@ -221,6 +232,7 @@ fn message(happening: &Happening, names: &Names<'_>, pid_of: &dyn Fn(ChildId) ->
         Happening::UpgradeRolledBack { service, generation, reason } => {
             format!("{}: generation {generation} is rolled back: {reason}", name(*service))
         }
+        Happening::Unit(one) => units::message(one, &name, &worker),
         Happening::Replaced => "prebind was replaced in place, the workers went on".into(),
         Happening::ReplaceFailed(why) => format!("prebind was not replaced, nothing changed: {why}"),
         Happening::AllReady => "all workers are ready".into(),
@@ -277,6 +289,7 @@ fn how_ready(how: HowReady) -> (&'static str, &'static str) {
         HowReady::Acked => ("ack", "ack"),
         HowReady::Accepts => ("accept", "it waits on its sockets"),
         HowReady::Time => ("time", "its time passed"),
+        HowReady::Ended => ("ended", "its commands succeeded"),
     }
 }
 
@@ -284,6 +297,7 @@ fn exited(how: Ended, unexpected: bool, was_ready: bool) -> String {
     let how = match how {
         Ended::Code(code) => format!("exited with code {code}"),
         Ended::Signal(signal) => format!("was killed by {signal}"),
+        Ended::Dumped(signal) => format!("was killed by {signal}, with a core dump,"),
         Ended::Unseen => "ended, seen by another program,".into(),
     };
     match (unexpected, was_ready) {

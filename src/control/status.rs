@@ -87,6 +87,7 @@ fn service_json(service: &ServiceStatus, facts: &Facts<'_>) -> Value {
     let workers: Vec<Value> = service.workers.iter().map(|worker| worker_json(worker, facts)).collect();
     json!({
         "name": (facts.service_name)(service.service),
+        "state": service.state,
         "number": service.number,
         "ready": service.ready,
         "generation": service.generation,
@@ -119,7 +120,7 @@ fn worker_json(worker: &WorkerStatus, facts: &Facts<'_>) -> Value {
 pub(super) fn ended(how: Ended) -> (Option<u8>, Option<String>) {
     match how {
         Ended::Code(code) => (Some(code), None),
-        Ended::Signal(signal) => (None, Some(signal.to_string())),
+        Ended::Signal(signal) | Ended::Dumped(signal) => (None, Some(signal.to_string())),
         Ended::Unseen => (None, None),
     }
 }
@@ -153,6 +154,7 @@ mod tests {
         let killed = Some((Ended::Signal(Signal::KILL), 3_200_000_000));
         let service = ServiceStatus {
             service: ServiceId(0),
+            state: "active",
             number: 2,
             ready: 1,
             generation: 1,
@@ -185,7 +187,7 @@ mod tests {
             "pid": 1, "version": "0.1.0", "state": "running", "uptime_seconds": 1.5,
             "sockets": [{"name": "web", "kind": "tcp", "address": "127.0.0.1:8080", "inherited": false, "queue": 0}],
             "services": [{
-                "name": "web", "number": 2, "ready": 1, "generation": 1, "restarts": 5,
+                "name": "web", "state": "active", "number": 2, "ready": 1, "generation": 1, "restarts": 5,
                 "last_upgrade": {"result": "rolled back", "reason": "why"},
                 "workers": [
                     {"slot": 0, "pid": 10, "generation": 1, "state": "ready", "age_seconds": 1.4, "status": "text",

@@ -55,12 +55,13 @@ pub struct Refused {
 }
 
 /// prebind's own commands, each with its options.
-const COMMANDS: [(&str, &[&str]); 11] = [
+const COMMANDS: [(&str, &[&str]); 12] = [
     ("status", &[]),
     ("ready", &[]),
     ("scale", &["service", "number"]),
     ("restart", &["service", "slot"]),
     ("upgrade", &["service", "strategy", "timeout", "wait"]),
+    ("reload", &["service"]),
     ("promote", &["service"]),
     ("rollback", &["service"]),
     ("reexec", &[]),
@@ -170,6 +171,7 @@ fn wanted(request: &Map<String, Value>, einhorn: bool) -> Result<Wanted, String>
             timeout_ns: options.seconds("timeout")?,
             wait: options.one_of("wait", &WAITS)?.unwrap_or(Wait::Told),
         },
+        "reload" => Command::Reload { service: options.text("service")? },
         "reexec" => Command::Reexec,
         "promote" => Command::Promote { service: options.text("service")? },
         "rollback" => Command::Rollback { service: options.text("service")? },

@@ -1,4 +1,5 @@
 //! The front doors: strings in, [`crate::plan::Plan`] out. They read nothing themselves: no file, environment or clock.
 
+pub mod activate;
 pub mod argv;
 pub mod units;

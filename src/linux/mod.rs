@@ -1,45 +1,57 @@
 //! The world as it is: `impl Kernel` on a single-threaded tokio runtime. Owns every resource (descriptors, pids, the
 //! clock, the log) and takes no decision: what happened becomes an [`Event`], an [`Action`] becomes system calls.
 
+mod above;
 mod accepting;
+mod access;
 mod children;
+mod judge;
 mod link;
 mod log;
+mod main_pid;
+mod notes;
 mod proc;
 mod replace;
 mod signals;
 mod sources;
 mod speak;
+mod store;
 mod terminal;
+mod traffic;
+mod tree;
 mod trim;
+mod units;
 
+pub use above::Kept;
 pub use log::Log;
 pub use replace::{Own, State, UNDERSTOOD};
 
 use crate::control::Claim;
 use crate::control::einhorn::Teller;
 use crate::control::event::{EventLine, Level};
-use crate::control::server::{Judge, Server};
+use crate::control::server::Server;
 use crate::notify::socket::WorkersSocket;
 use crate::notify::upward::Upward as Manager;
-use crate::plan::{Nanos, Plan, ServiceId, SocketId};
+use crate::plan::{Nanos, Plan, ServiceId, SocketId, StartWhen};
 use crate::run::Kernel;
 use crate::sockets::{SocketError, Sockets};
 use crate::spawn::{Base, Copy, Part, launch};
-use crate::supervise::{Accepting, Action, ChildId, Event, Happening, SpawnFailure, Start, Supervisor, Upward};
-use children::Children;
+use crate::supervise::{Accepting, Action, ChildId, Event, Happening, SpawnFailure, Start, Supervisor};
+use children::{Children, Role};
+use judge::Judging;
 use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 use nix::time::{ClockId, clock_gettime};
-use sd_notify::NotifyState;
+use notes::Said;
 use signals::Signals;
 use sources::Sources;
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
+use store::Stores;
 use terminal::Terminal;
 use tokio::runtime::Runtime;
+use units::Lives;
 
 /// How long the last replies may take to leave.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
@@ -95,6 +107,7 @@ pub struct Linux {
     runtime: Runtime,
     sources: Sources,
     children: Children,
+    lives: Lives,
     plan: Plan,
     sockets: Sockets,
     base: Base,
@@ -105,29 +118,37 @@ pub struct Linux {
     own: Own,
     teller: Teller,
     /// Descriptors of BARRIER=1: closed once everything said before them was handled.
-    barriers: RefCell<Vec<OwnedFd>>,
+    barriers: Vec<OwnedFd>,
+    /// What workers left in our care.
+    stores: Stores,
+    said: Said,
     started_at: Nanos,
 }
-
-/// What the control server asks of processes.
-struct Judging<'a>(&'a Children);
 
 impl Linux {
     /// Puts the parts into the runtime.
     pub fn new(early: Early, parts: Parts) -> io::Result<Linux> {
         let Early { runtime, signals } = early;
+        let stores = Stores::new()?;
         let sources = {
             let _inside = runtime.enter();
             let mut control = parts.control.map(Server::new).transpose()?;
             control.iter_mut().for_each(|control| control.keep_manner(parts.plan.manner));
             let paths = parts.sockets.watch().map(|fd| fd.try_clone_to_owned()).transpose()?;
-            Sources::new(signals, control, parts.notify, paths)?
+            let traffic = parts.plan.services.iter().any(|service| service.start != StartWhen::AtOnce);
+            let keeps = parts.plan.services.iter().any(|service| service.fd_store_max > 0);
+            let stored = keeps.then(|| stores.as_fd().try_clone_to_owned()).transpose()?;
+            Sources::new(signals, control, parts.notify, paths, traffic, stored)?
         };
+        if parts.plan.services.iter().any(|service| service.process.unit) {
+            units::adopt_orphans();
+        }
         let lends_terminal = parts.plan.lends_terminal();
         Ok(Linux {
             runtime,
             sources,
             children: Children::default(),
+            lives: Lives::default(),
             plan: parts.plan,
             sockets: parts.sockets,
             base: parts.base,
@@ -137,7 +158,9 @@ impl Linux {
             own: parts.own,
             teller: parts.teller,
             terminal: if lends_terminal { Terminal::of_stdin() } else { None },
-            barriers: RefCell::default(),
+            barriers: Vec::new(),
+            stores,
+            said: Said::default(),
             started_at: monotonic(),
         })
     }
@@ -156,6 +179,8 @@ impl Linux {
     }
 
     fn spawn(&mut self, start: Start, events: &mut Vec<Event>) {
+        let is_unit = self.plan.service(start.service).process.unit;
+        let invocation = if is_unit { self.begin_life(&start) } else { 0 };
         let control_fd = self.worker_connection(&start);
         let stdin = io::stdin();
         let copy = Copy {
@@ -165,24 +190,33 @@ impl Linux {
             index: start.index,
             control_fd: control_fd.as_ref().map(AsFd::as_fd),
             terminal: self.terminal.as_ref().filter(|_| start.slot == 0).map(|_| stdin.as_fd()),
-            part: Part::Main(0),
-            connection: None,
-            stored: &[],
-            invocation: 0,
+            part: Part::Main(start.part),
+            connection: self.served(start.child),
+            stored: self.stores.of(start.service, start.slot),
+            invocation,
             main_pid: None,
             outcome: None,
         };
         match launch(&self.base, &self.plan, &self.sockets, &copy) {
             Ok(launched) => {
-                self.children.add(start.child, (start.service, start.slot), launched.pid);
+                let place = (start.service, start.slot);
+                if is_unit {
+                    self.children.add_of_unit((start.child, Role::Main), place, invocation, launched.pid);
+                    self.hand_over(start.child);
+                } else {
+                    self.children.add(start.child, place, launched.pid);
+                }
                 for remark in launched.remarks {
                     self.log.say(Level::Warn, "spawn_remark", remark);
                 }
                 events.push(Event::Spawned(start.child));
             }
             Err(error) => {
-                self.forget(start.child);
-                events.push(Event::SpawnFailed(start.child, SpawnFailure { message: error.to_string() }));
+                if !is_unit {
+                    self.forget(start.child);
+                }
+                let failure = SpawnFailure { code: error.exit_code(), message: error.to_string() };
+                events.push(Event::SpawnFailed(start.child, failure));
             }
         }
     }
@@ -205,7 +239,11 @@ impl Linux {
     }
 
     fn forget(&mut self, child: ChildId) {
+        self.drop_unpreserved(child);
+        self.said.forget(child);
+        self.sources.leave_main(child);
         self.children.forget(child);
+        self.lives.forget(child);
         if let Some(control) = &mut self.sources.control {
             control.forget_worker(child);
         }
@@ -243,6 +281,7 @@ impl Linux {
 
     /// They are the last ones in the plan.
     fn close_retired(&mut self) {
+        self.drop_retired_above();
         self.plan.services.retain(|service| !service.retired);
         self.plan.sockets.retain(|spec| !spec.retired);
         self.sockets.close_from(SocketId(self.plan.sockets.len() as u16));
@@ -255,35 +294,24 @@ impl Linux {
         }
     }
 
-    fn tell_manager(&mut self, what: Upward) {
-        let word = match &what {
-            Upward::Ready => NotifyState::Ready,
-            Upward::Stopping => NotifyState::Stopping,
-            Upward::Status(text) => NotifyState::Status(text),
-            Upward::Watchdog => NotifyState::Watchdog,
-        };
-        if let Err(error) = self.manager.send(&[word]) {
-            let message = format!("cannot notify the manager above ($NOTIFY_SOCKET): {error}");
-            self.say(Level::Warn, "manager_unreachable", message);
-        }
-    }
-
     /// Children that ended while another program had this process.
     fn reap_missing(&mut self, events: &mut Vec<Event>) {
-        for children::Exit { child, how, group_left, .. } in self.children.take_missing() {
-            events.push(Event::Exited { child, how, group_left, foreground: false });
-        }
+        let watched: Vec<i32> = self.sources.mains().map(|(_, watch)| watch.pid()).collect();
+        let missing = self.children.take_missing(&watched);
+        events.extend(missing.into_iter().map(|exit| ended(exit, false)));
     }
 
     /// Every child that ended since.
     fn reap(&mut self, events: &mut Vec<Event>) {
         while let Some(exit) = self.children.reap() {
             let foreground = self.terminal.as_ref().is_some_and(|terminal| terminal.has(exit.pid));
+            if exit.role == Role::Main {
+                self.sources.leave_main(exit.child);
+            }
             if foreground && let Some(terminal) = &self.terminal {
                 terminal.take_back();
             }
-            let children::Exit { child, how, group_left, .. } = exit;
-            events.push(Event::Exited { child, how, group_left, foreground });
+            events.push(ended(exit, foreground));
         }
     }
 
@@ -305,15 +333,13 @@ impl Kernel for Linux {
     }
 
     fn wait(&mut self, until: Option<Nanos>, events: &mut Vec<Event>) {
-        self.barriers.get_mut().clear();
+        self.barriers.clear();
         let limit = until.map(|until| Duration::from_nanos(until.saturating_sub(monotonic())));
-        let (sources, children, barriers) = (&mut self.sources, &self.children, &self.barriers);
-        let turn = self.runtime.block_on(sources.turn(limit, &Judging(children), |fds| {
-            barriers.borrow_mut().extend(fds);
-        }));
+        let turn = self.runtime.block_on(self.sources.turn(limit, &Judging(&self.children)));
         for (level, name, message) in turn.remarks {
             self.say(level, name, message);
         }
+        self.hear(turn.datagrams, events);
         events.extend(turn.events);
         for (ask, word) in turn.asked {
             self.answer_local(ask, &word);
@@ -324,12 +350,20 @@ impl Kernel for Linux {
         if turn.paths {
             self.restore_paths();
         }
+        if turn.stored {
+            self.stores.drop_ended();
+        }
+        self.mains_ended(&turn.mains, events);
+        self.traffic(&turn.traffic, events);
     }
 
     fn apply(&mut self, action: Action, events: &mut Vec<Event>) {
         match action {
             Action::Spawn(start) => self.spawn(start, events),
-            Action::SignalMain(child, signal) => self.children.signal_main(child, signal),
+            Action::SignalMain(child, signal) => match self.sources.main_of(child) {
+                Some(main) => main.signal(signal),
+                None => self.children.signal_main(child, signal),
+            },
             Action::SignalGroup(child, signal) => {
                 self.children.signal_group(child, signal.0);
             }
@@ -346,8 +380,18 @@ impl Kernel for Linux {
                 let number = wanted.len() as u32;
                 self.steer(service, |sockets, id| sockets.close_slots(id, number));
                 self.steer(service, |sockets, id| sockets.steer(id, &wanted));
+                let gone = self.stores.drop_slots_from(service, number);
+                self.drop_above(&gone);
             }
             Action::CloseRetired => self.close_retired(),
+            Action::Run(run) => self.run_step(&run, events),
+            Action::SignalStep(child, signal) => self.children.signal_step(child, signal),
+            Action::FindMain(child) => events.push(Event::MainFound(child, self.find_main(child))),
+            Action::Listen(service, on) => self.listen(service, on),
+            Action::Flush(service) => self.flush(service),
+            Action::Refuse(connection) => self.refuse(connection),
+            Action::CloseSockets(service) => self.close_sockets(service),
+            Action::Inactive(service) => self.inactive(service),
             Action::Answer(ask, answer) => self.answer(ask, &answer),
             Action::Report(happening) => self.report(&happening),
             Action::Upward(what) => self.tell_manager(what),
@@ -355,36 +399,12 @@ impl Kernel for Linux {
     }
 }
 
-impl Judge for Judging<'_> {
-    fn own_uid(&self) -> u32 {
-        nix::unistd::geteuid().as_raw()
-    }
-
-    /// By pid, by process group, or by a parent that is one.
-    fn worker_of_pid(&self, pid: i32) -> Option<ChildId> {
-        const ANCESTORS_MAX: usize = 16;
-        if let Some(child) = self.0.by_pid(pid) {
-            return Some(child);
-        }
-        if let Some(child) = proc::group_of(pid).and_then(|group| self.0.by_pid(group)) {
-            return Some(child);
-        }
-        let mut pid = pid;
-        for _ in 0..ANCESTORS_MAX {
-            let (parent, _) = proc::stat(pid)?;
-            if let Some(child) = self.0.by_pid(parent) {
-                return Some(child);
-            }
-            if parent <= 1 {
-                return None;
-            }
-            pid = parent;
-        }
-        None
-    }
-
-    fn child_of_pid(&self, pid: i32) -> Option<ChildId> {
-        self.0.by_pid(pid)
+/// A child's end, of whichever of its processes.
+fn ended(exit: children::Exit, foreground: bool) -> Event {
+    let children::Exit { child, role, how, group_left, .. } = exit;
+    match role {
+        Role::Main => Event::Exited { child, how, group_left, foreground },
+        Role::Step => Event::StepEnded { child, how, group_left },
     }
 }
 

@@ -47,6 +47,13 @@ pub(super) fn stat(pid: i32) -> Option<(i32, i32)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
+/// Whether a process is there and has not ended.
+pub(super) fn lives(pid: i32) -> bool {
+    let Ok(text) = fs::read(format!("/proc/{pid}/stat")) else { return false };
+    let state = text.iter().rposition(|byte| *byte == b')').and_then(|end| text.get(end + 2));
+    !matches!(state, None | Some(b'Z' | b'X'))
+}
+
 /// The process group of a pid.
 pub(super) fn group_of(pid: i32) -> Option<i32> {
     // SAFETY: a plain system call.

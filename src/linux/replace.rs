@@ -4,7 +4,9 @@
 #![allow(unsafe_code)]
 
 use super::children::FrozenChild;
+use super::notes::FrozenNotes;
 use super::terminal::Terminal;
+use super::units::{FrozenLives, Lives};
 use super::{Linux, Parts, trim};
 use crate::control::Claim;
 use crate::control::einhorn::Teller;
@@ -34,7 +36,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The shape of [`State`]. Another one is refused.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// What the next program says on its standard output when it understands the state. Exit code 0 alone is no answer: many
 /// programs end so.
 pub const UNDERSTOOD: &str = "prebind: the state is understood";
@@ -96,6 +98,8 @@ pub struct State {
     children: Vec<FrozenChild>,
     /// Signals that were heard and not handled.
     told: Vec<Told>,
+    lives: FrozenLives,
+    notes: FrozenNotes,
     keeps_hup: bool,
     has_terminal: bool,
     nofile: Option<(u64, u64)>,
@@ -216,6 +220,8 @@ impl Linux {
         for child in state.children {
             linux.children.thaw(child, change, &mut claim);
         }
+        linux.lives = Lives::thaw(state.lives, &mut claim);
+        linux.thaw_notes(state.notes, (&state.plan, change), &mut claim)?;
         linux.started_at = state.started_at;
         // First what became of the replacement: a stop that was told meanwhile does not undo it.
         let mut events = vec![refused.map_or(Event::Replaced, Event::ReplaceFailed)];
@@ -229,7 +235,7 @@ impl Linux {
 
     /// Replaces this program. Returns only where that failed.
     pub(super) fn replace_program(&mut self, supervisor: &Supervisor, events: &mut Vec<Event>) {
-        self.barriers.get_mut().clear();
+        self.barriers.clear();
         if self.log.is_einhorns() {
             let words = self.own.words(&self.plan.reexec_as, &[]);
             self.say(Level::Info, "reexec", format!("About to re-exec einhorn master as {words:?}"));
@@ -267,6 +273,8 @@ impl Linux {
             notify,
             children: self.children.freeze(&mut fds),
             told,
+            lives: self.lives.freeze(&mut fds),
+            notes: self.freeze_notes(&mut fds),
             keeps_hup: self.sources.keeps_hup(),
             has_terminal: self.terminal.is_some(),
             nofile: self.base.nofile,

@@ -3,12 +3,16 @@
 
 #![allow(unsafe_code)]
 
+use super::main_pid::Watch;
 use super::signals::{Heard, Signals};
+use super::traffic::Traffic;
 use crate::control::einhorn::Word;
 use crate::control::event::Level;
 use crate::control::server::{Incoming, Judge, Server};
 use crate::notify::socket::{Datagram, WorkersSocket};
-use crate::supervise::{AskId, Event, Told};
+use crate::plan::SocketId;
+use crate::supervise::{AskId, ChildId, Event, Told};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::task::{Context, Poll};
@@ -19,6 +23,8 @@ use tokio::time::Instant;
 
 /// Datagrams in one turn: a flood does not keep the loop from the rest.
 const DATAGRAMS_PER_TURN: usize = 256;
+/// And no more once so many descriptors came with them.
+const DESCRIPTORS_PER_TURN: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Sources {
@@ -26,10 +32,13 @@ pub(super) struct Sources {
     pub(super) control: Option<Server>,
     notify: Option<AsyncFd<WorkersSocket>>,
     paths: Option<AsyncFd<OwnedFd>>,
+    traffic: Option<AsyncFd<Traffic>>,
     /// The last turn left datagrams behind: the next one asks the system about the others first.
     more: bool,
-    /// Datagrams that belonged to nobody; said at every power of ten.
-    strangers: u64,
+    /// Stored descriptors of which some ended.
+    stored: Option<AsyncFd<OwnedFd>>,
+    /// Main processes that are no children of ours.
+    mains: BTreeMap<ChildId, AsyncFd<Watch>>,
 }
 
 /// What woke the loop.
@@ -42,6 +51,14 @@ pub(super) struct Turn {
     pub(super) children: bool,
     /// Our unix paths may have vanished.
     pub(super) paths: bool,
+    /// What was said on the notify socket, by whomever.
+    pub(super) datagrams: Vec<Datagram>,
+    /// Stored descriptors ended.
+    pub(super) stored: bool,
+    /// Main processes that are no children of ours ended; they are watched no more.
+    pub(super) mains: Vec<(ChildId, i32)>,
+    /// Sockets that have something, of those that are listened on.
+    pub(super) traffic: Vec<SocketId>,
     /// Lines for the log.
     pub(super) remarks: Vec<(Level, &'static str, String)>,
     timed_out: bool,
@@ -53,6 +70,10 @@ impl Turn {
             || !self.asked.is_empty()
             || self.children
             || self.paths
+            || !self.datagrams.is_empty()
+            || self.stored
+            || !self.mains.is_empty()
+            || !self.traffic.is_empty()
             || self.timed_out
             || !self.remarks.is_empty()
     }
@@ -65,9 +86,34 @@ impl Sources {
         control: Option<Server>,
         notify: Option<WorkersSocket>,
         paths: Option<OwnedFd>,
+        traffic: bool,
+        stored: Option<OwnedFd>,
     ) -> io::Result<Sources> {
         let (notify, paths) = (notify.map(readable).transpose()?, paths.map(readable).transpose()?);
-        Ok(Sources { signals, control, notify, paths, more: false, strangers: 0 })
+        let traffic = if traffic { Some(readable(Traffic::new()?)?) } else { None };
+        let (stored, mains) = (stored.map(readable).transpose()?, BTreeMap::new());
+        Ok(Sources { signals, control, notify, paths, traffic, more: false, stored, mains })
+    }
+
+    /// Inside the runtime. A worker's main process is no child of ours.
+    pub(super) fn watch_main(&mut self, child: ChildId, watch: Watch) -> io::Result<()> {
+        self.mains.insert(child, readable(watch)?);
+        Ok(())
+    }
+
+    /// It is not any more.
+    pub(super) fn leave_main(&mut self, child: ChildId) {
+        self.mains.remove(&child);
+    }
+
+    /// A worker's main process that is no child of ours.
+    pub(super) fn main_of(&self, child: ChildId) -> Option<&Watch> {
+        self.mains.get(&child).map(AsyncFd::get_ref)
+    }
+
+    /// All of them.
+    pub(super) fn mains(&self) -> impl Iterator<Item = (ChildId, &Watch)> {
+        self.mains.iter().map(|(child, watch)| (*child, watch.get_ref()))
     }
 
     /// Signals that were seen and not handled.
@@ -83,33 +129,40 @@ impl Sources {
         self.notify.as_ref().map(AsyncFd::get_ref)
     }
 
+    /// Where services listen for traffic; `None`: none does.
+    pub(super) fn traffic_mut(&mut self) -> Option<&mut Traffic> {
+        self.traffic.as_mut().map(AsyncFd::get_mut)
+    }
+
     /// Waits for the next thing to happen, `limit` at most.
-    pub(super) async fn turn(&mut self, limit: Option<Duration>, who: &dyn Judge, keep: impl Fn(Vec<OwnedFd>)) -> Turn {
+    pub(super) async fn turn(&mut self, limit: Option<Duration>, who: &dyn Judge) -> Turn {
         if std::mem::take(&mut self.more) {
             tokio::task::yield_now().await;
         }
         let limit = limit.map(|limit| Instant::now() + limit);
         loop {
             let control = self.control.as_ref().and_then(Server::next_deadline).map(Instant::from_std);
-            let until = [limit, control].into_iter().flatten().min();
+            let rested = self.traffic.as_ref().and_then(|traffic| traffic.get_ref().next_deadline());
+            let until = [limit, control, rested.map(Instant::from_std)].into_iter().flatten().min();
             let woken = std::future::poll_fn(|cx| {
                 let mut turn = Turn::default();
-                self.poll(cx, who, &keep, &mut turn);
+                self.poll(cx, who, &mut turn);
                 if turn.is_something() { Poll::Ready(turn) } else { Poll::Pending }
             });
             let turn = match until {
                 None => woken.await,
                 Some(until) => tokio::time::timeout_at(until, woken).await.unwrap_or_default(),
             };
-            if turn.is_something() || limit.is_some_and(|limit| limit <= Instant::now()) {
+            let over = |at: Instant| at <= Instant::now();
+            if turn.is_something() || limit.is_some_and(over) || rested.map(Instant::from_std).is_some_and(over) {
                 return turn;
             }
         }
     }
 
     /// Notes before exits: what a worker said before it died counts.
-    fn poll(&mut self, cx: &mut Context<'_>, who: &dyn Judge, keep: &dyn Fn(Vec<OwnedFd>), turn: &mut Turn) {
-        self.poll_notify(cx, who, keep, turn);
+    fn poll(&mut self, cx: &mut Context<'_>, who: &dyn Judge, turn: &mut Turn) {
+        self.poll_notify(cx, turn);
         if let Poll::Ready(heard) = self.signals.poll(cx) {
             for one in heard {
                 match one {
@@ -142,20 +195,41 @@ impl Sources {
             guard.clear_ready();
             turn.paths = true;
         }
+        self.poll_traffic(cx, turn);
+        if let Some(stored) = &self.stored
+            && let Poll::Ready(Ok(mut guard)) = stored.poll_read_ready(cx)
+        {
+            guard.clear_ready();
+            turn.stored = true;
+        }
+        self.mains.retain(|child, watch| {
+            let ended = watch.poll_read_ready(cx).is_ready();
+            turn.mains.extend(ended.then(|| (*child, watch.get_ref().pid())));
+            !ended
+        });
     }
 
-    fn poll_notify(&mut self, cx: &mut Context<'_>, who: &dyn Judge, keep: &dyn Fn(Vec<OwnedFd>), turn: &mut Turn) {
+    /// Level-triggered: as long as something is there it is told again.
+    fn poll_traffic(&self, cx: &mut Context<'_>, turn: &mut Turn) {
+        let Some(traffic) = &self.traffic else { return };
+        while let Poll::Ready(Ok(mut guard)) = traffic.poll_read_ready(cx) {
+            turn.traffic = traffic.get_ref().ready();
+            if !turn.traffic.is_empty() {
+                return;
+            }
+            guard.clear_ready();
+        }
+    }
+
+    fn poll_notify(&mut self, cx: &mut Context<'_>, turn: &mut Turn) {
         let Some(notify) = &self.notify else { return };
-        let mut count = 0;
+        let (mut count, mut descriptors) = (0, 0);
         while let Poll::Ready(Ok(mut guard)) = notify.poll_read_ready(cx) {
             match notify.get_ref().receive() {
                 Ok(Some(datagram)) => {
                     count += 1;
-                    let pid = datagram.pid;
-                    if !hear(datagram, who, keep, turn) {
-                        self.strangers += 1;
-                        turn.remarks.extend(strangers_remark(self.strangers, pid));
-                    }
+                    descriptors += datagram.fds.len();
+                    turn.datagrams.push(datagram);
                 }
                 Ok(None) => guard.clear_ready(),
                 Err(error) => {
@@ -163,7 +237,7 @@ impl Sources {
                     turn.remarks.push((Level::Warn, "notify_unreadable", format!("cannot read notes: {error}")));
                 }
             }
-            if count == DATAGRAMS_PER_TURN {
+            if count == DATAGRAMS_PER_TURN || descriptors >= DESCRIPTORS_PER_TURN {
                 self.more = true;
                 // The rest is read next time, whatever woke us until then.
                 cx.waker().wake_by_ref();
@@ -177,40 +251,4 @@ impl Sources {
 fn readable<T: AsRawFd>(source: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: both kinds of source own one descriptor for as long as they live, and never exchange it.
     unsafe { AsyncFd::register_with_interest(source, Interest::READABLE) }.map_err(Into::into)
-}
-
-/// The n-th datagram of a stranger is worth a line when n is a power of ten.
-fn strangers_remark(count: u64, pid: i32) -> Option<(Level, &'static str, String)> {
-    let message = match count {
-        1 => format!("a notification of process {pid} was dropped: it belongs to no worker"),
-        _ if 10_u64.pow(count.ilog10()) == count => {
-            format!("{count} notifications were dropped: they belong to no worker (the last: process {pid})")
-        }
-        _ => return None,
-    };
-    Some((Level::Warn, "note_dropped", message))
-}
-
-/// Hands a worker's note on. False: it belongs to nobody.
-fn hear(datagram: Datagram, who: &dyn Judge, keep: &dyn Fn(Vec<OwnedFd>), turn: &mut Turn) -> bool {
-    let pid = datagram.pid;
-    let Some(child) = who.worker_of_pid(pid) else { return false };
-    match datagram.note {
-        Err(error) => turn.remarks.push((Level::Warn, "note_refused", format!("process {pid} notified: {error}"))),
-        Ok(mut note) => {
-            if let Some(main) = note.main_pid.take()
-                && who.child_of_pid(main).is_none()
-            {
-                let message = format!("process {pid} says MAINPID={main}: refused, that is no child of prebind's");
-                turn.remarks.push((Level::Warn, "mainpid_refused", message));
-            }
-            if note.barrier {
-                keep(datagram.fds);
-            }
-            if note != crate::notify::Note::default() {
-                turn.events.push(Event::Said(child, note));
-            }
-        }
-    }
-    true
 }

@@ -195,7 +195,8 @@ fn policy(service: &ServiceSpec, problems: &mut Vec<Problem>) {
     if service.upgrade_retries == 0 {
         say("--upgrade-retries 0: an upgrade would end before it began", "1 or more: so many failures end it");
     }
-    if service.stop_signal.0 == 9 {
+    // A unit that asks for it knows.
+    if service.stop_signal.0 == 9 && !service.process.unit {
         say("--stop-signal KILL leaves a worker no time to stop", "TERM; SIGKILL follows by itself after -t");
     }
     for limit in &service.limits {

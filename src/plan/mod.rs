@@ -112,7 +112,8 @@ impl Plan {
     /// Whether the only worker is the terminal's foreground, where prebind is: einhorn's workers are background groups,
     /// whatever their number.
     pub fn lends_terminal(&self) -> bool {
-        let alone = matches!(&self.services[..], [only] if only.number.get() == 1);
+        // A unit has a session of its own.
+        let alone = matches!(&self.services[..], [only] if only.number.get() == 1 && !only.process.unit);
         alone && self.manner == Manner::Prebind
     }
 

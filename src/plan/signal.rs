@@ -21,6 +21,8 @@ impl Signal {
     pub const INT: Signal = Signal(signal_hook::consts::SIGINT);
     /// Hang-up: what asks most daemons to read their configuration again.
     pub const HUP: Signal = Signal(signal_hook::consts::SIGHUP);
+    /// Go on.
+    pub const CONT: Signal = Signal(signal_hook::consts::SIGCONT);
     /// Quit.
     pub const QUIT: Signal = Signal(signal_hook::consts::SIGQUIT);
     /// The first and last real-time signals that programs may use.

@@ -4,7 +4,7 @@
 use super::error::{SocketError, reason};
 use super::facts::{Bound, Description, describe};
 use super::options::{self, Family};
-use super::{bind, sys};
+use super::{bind, owner, sys};
 use crate::plan::{Address, SocketKind, SocketOptions, SocketSpec};
 use nix::sys::socket::{SockaddrStorage, getpeername};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -61,15 +61,38 @@ pub(super) fn adopt(spec: &SocketSpec, fd: &OwnedFd, remarks: &mut Vec<String>) 
         can_listen(fd, &found).map_err(cannot)?;
     }
     if found.accepts() && (!found.listening || spec.options.backlog.is_some()) {
-        options::listen(fd, spec.options.backlog, &what, remarks)?;
+        options::listen(fd, &spec.options, &what, remarks)?;
+    }
+    if let Address::Fd(0..=2) = spec.address
+        && found.kind == SocketKind::Special
+    {
+        // Where `fd:0` is asked for, a terminal is there by mistake.
+        return Err(cannot("it is neither a socket nor a FIFO".into()));
     }
     let family = Family::of(found.domain);
-    options::apply(fd.as_fd(), &options::after_listen(&spec.options, family), &what, remarks)?;
-    let late = too_late(&spec.options, family, found.kind, fd);
+    set_late(spec, fd, &found, &what, remarks)?;
+    let late = too_late(&spec.options, family, &found, fd);
     if !late.is_empty() {
         remarks.push(format!("{what}: too late for an open socket: {}", late.join(", ")));
     }
     Ok(found)
+}
+
+/// Sets what can be set on a socket that is bound and listens.
+pub(super) fn set_late(
+    spec: &SocketSpec,
+    fd: &OwnedFd,
+    found: &Description,
+    what: &str,
+    remarks: &mut Vec<String>,
+) -> Result<(), SocketError> {
+    let family = Family::of(found.domain);
+    let settings = options::after_listen(&spec.options, family);
+    options::apply(fd.as_fd(), &settings, spec.options.lenient, what, remarks)?;
+    if spec.options.lenient {
+        remarks.extend(options::meaningless(&spec.options, family, what));
+    }
+    Ok(())
 }
 
 /// A stream that does not listen yet must at least be bound: listen would choose a port by itself.
@@ -87,17 +110,24 @@ fn can_listen(fd: &OwnedFd, found: &Description) -> Result<(), String> {
 }
 
 /// The options that were asked for, that only bind could have given, and that it does not have.
-fn too_late(asked: &SocketOptions, family: Family, kind: SocketKind, fd: &OwnedFd) -> Vec<&'static str> {
-    let settings = options::before_bind(asked, family, kind);
+fn too_late(asked: &SocketOptions, family: Family, found: &Description, fd: &OwnedFd) -> Vec<&'static str> {
+    let settings = options::before_bind(asked, family, found.kind);
     let mut late: Vec<&'static str> = settings
         .iter()
         .filter(|setting| setting.name != "so_reuseaddr" || asked.reuse_address)
         .filter(|setting| !setting.is_set(fd.as_fd()))
         .map(|setting| setting.name)
         .collect();
-    late.extend(asked.mode.map(|_| "mode"));
-    late.extend(asked.user.as_ref().map(|_| "user"));
-    late.extend(asked.group.as_ref().map(|_| "group"));
+    match found.bound.path() {
+        Some(path) => late.extend(owner::missing(path, asked)),
+        // One unit has sockets of all kinds, and these mean those with a path.
+        None if asked.lenient => {}
+        None => {
+            late.extend(asked.mode.map(|_| "mode"));
+            late.extend(asked.user.as_ref().map(|_| "user"));
+            late.extend(asked.group.as_ref().map(|_| "group"));
+        }
+    }
     late
 }
 
@@ -138,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_bound_stream_is_made_to_listen() {
-        let fd = bind::open_socket(libc::AF_INET, SocketKind::Stream).unwrap();
+        let fd = sys::socket(libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
         let any = SockaddrStorage::from(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
         nix::sys::socket::bind(fd.as_raw_fd(), &any).unwrap();
         let (sockets, _) = open_fd(fd.into_raw_fd(), SocketOptions::default()).unwrap();
@@ -149,7 +179,7 @@ mod tests {
     fn what_cannot_serve_is_refused() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let unbound = bind::open_socket(libc::AF_INET, SocketKind::Stream).unwrap();
+        let unbound = sys::socket(libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
         for (number, why) in [
             (-1, "cannot adopt fd:-1: it is not open"),

@@ -3,13 +3,11 @@
 
 use super::error::{SocketError, reason};
 use super::options::{self, Family};
-use super::{holder, sys};
-use crate::plan::{Address, Host, SocketKind, SocketSpec};
+use super::{holder, special, sys};
+use crate::plan::{Address, Host, SocketKind, SocketOptions, SocketSpec};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, VsockAddr, bind, socket,
-};
+use nix::sys::socket::{NetlinkAddr, SockType, SockaddrLike, SockaddrStorage, UnixAddr, VsockAddr, bind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -23,10 +21,12 @@ pub(super) fn socket_type(kind: SocketKind) -> SockType {
     }
 }
 
-/// A fresh socket, close-on-exec, blocking.
-pub(super) fn open_socket(domain: i32, kind: SocketKind) -> Result<OwnedFd, Errno> {
-    let family = AddressFamily::from_i32(domain).ok_or(Errno::EAFNOSUPPORT)?;
-    socket(family, socket_type(kind), SockFlag::SOCK_CLOEXEC, None)
+/// A fresh socket, close-on-exec, blocking, with the protocol that was asked for. UDP-Lite is one of datagrams, the others are of streams: as in systemd
+/// it is for those sockets of a unit that can have it.
+pub(super) fn open_socket(domain: i32, kind: SocketKind, options: &SocketOptions) -> Result<OwnedFd, Errno> {
+    let of_kind = |protocol: &i32| (*protocol == libc::IPPROTO_UDPLITE) == (kind == SocketKind::Datagram);
+    let protocol = options.protocol.filter(|protocol| !options.lenient || of_kind(protocol));
+    sys::socket(domain, socket_type(kind) as i32, protocol.unwrap_or(0))
 }
 
 fn cannot_bind(what: impl std::fmt::Display, why: impl std::fmt::Display) -> SocketError {
@@ -46,21 +46,32 @@ pub(super) fn inet(
         Host::V4(ip) => SocketAddr::new((*ip).into(), port),
         Host::V6(ip, scope) => SocketAddrV6::new(*ip, port, 0, scope_id(spec, scope.as_deref())?).into(),
         Host::Name(name) => look_up(spec, name, port, remarks)?,
-        Host::Dual => {
-            let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
-            // Said, so that a system whose default is v6 only does not decide.
-            let v6only = Some(spec.options.v6only.unwrap_or(false));
-            match inet_at(spec, both, v6only, reuse_port, remarks) {
-                Err(Refused::Family) => {
-                    let only = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
-                    remarks.push(format!("{}: no IPv6 here: bound to {only}", spec.address));
-                    only
-                }
-                result => return result.map_err(|refused| refused.into_error(spec)),
-            }
-        }
+        Host::Dual => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
     };
-    inet_at(spec, address, spec.options.v6only, reuse_port, remarks).map_err(|refused| refused.into_error(spec))
+    match inet_at(spec, address, v6only(spec), reuse_port, remarks) {
+        Err(Refused::Family) if falls_back(spec) => {
+            let only = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+            remarks.push(format!("{}: no IPv6 here: bound to {only}", spec.address));
+            inet_at(spec, only, None, reuse_port, remarks)
+        }
+        result => result,
+    }
+    .map_err(|refused| refused.into_error(spec))
+}
+
+/// Of both families it is said, so that a system whose default is v6 only does not decide.
+fn v6only(spec: &SocketSpec) -> Option<bool> {
+    let dual = matches!(spec.address, Address::Inet { host: Host::Dual, .. });
+    spec.options.v6only.or(dual.then_some(false))
+}
+
+/// Whether 0.0.0.0 will do where the kernel has no IPv6: for both families, and for a unit's bare port, which is `[::]`.
+pub(super) fn falls_back(spec: &SocketSpec) -> bool {
+    match &spec.address {
+        Address::Inet { host: Host::Dual, .. } => true,
+        Address::Inet { host: Host::V6(ip, None), .. } => spec.options.lenient && ip.is_unspecified(),
+        _ => false,
+    }
 }
 
 /// One more socket at the address that the first one of a slots socket has got.
@@ -69,9 +80,7 @@ pub(super) fn inet_again(
     address: SocketAddr,
     remarks: &mut Vec<String>,
 ) -> Result<OwnedFd, SocketError> {
-    let dual = matches!(spec.address, Address::Inet { host: Host::Dual, .. });
-    let v6only = if dual { Some(spec.options.v6only.unwrap_or(false)) } else { spec.options.v6only };
-    inet_at(spec, address, v6only, true, remarks).map_err(|refused| refused.into_error(spec))
+    inet_at(spec, address, v6only(spec), true, remarks).map_err(|refused| refused.into_error(spec))
 }
 
 /// Why an inet socket was not bound.
@@ -99,13 +108,16 @@ fn inet_at(
 ) -> Result<OwnedFd, Refused> {
     let domain = if address.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
     let what = spec.address.to_string();
-    let fd = open_socket(domain, spec.kind).map_err(|errno| match errno {
+    let fd = open_socket(domain, spec.kind, &spec.options).map_err(|errno| match errno {
         Errno::EAFNOSUPPORT => Refused::Family,
+        Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT if spec.options.protocol.is_some() => {
+            Refused::Otherwise(cannot_bind(&what, "the kernel does not have its protocol (a module may be missing)"))
+        }
         errno => Refused::Otherwise(cannot_bind(&what, reason(errno))),
     })?;
-    let asked = crate::plan::SocketOptions { v6only, reuse_port, ..spec.options.clone() };
+    let asked = SocketOptions { v6only, reuse_port, ..spec.options.clone() };
     let settings = options::before_bind(&asked, Family::of(domain), spec.kind);
-    options::apply(fd.as_fd(), &settings, &what, remarks).map_err(Refused::Otherwise)?;
+    options::apply(fd.as_fd(), &settings, asked.lenient, &what, remarks).map_err(Refused::Otherwise)?;
     bind(fd.as_raw_fd(), &SockaddrStorage::from(address))
         .map_err(|errno| Refused::Otherwise(cannot_bind(&what, why_not(spec, address, errno))))?;
     Ok(fd)
@@ -158,7 +170,7 @@ fn scope_id(spec: &SocketSpec, scope: Option<&str>) -> Result<u32, SocketError> 
 }
 
 /// Binds a name in the abstract namespace of unix sockets.
-pub(super) fn abstract_name(spec: &SocketSpec, name: &str) -> Result<OwnedFd, SocketError> {
+pub(super) fn abstract_name(spec: &SocketSpec, name: &str, remarks: &mut Vec<String>) -> Result<OwnedFd, SocketError> {
     let (length, max) = (name.len(), sys::UNIX_NAME_BYTES_MAX);
     if length > max {
         let why = format!("the name is too long: {length} bytes, a unix socket's at most {max}");
@@ -169,12 +181,12 @@ pub(super) fn abstract_name(spec: &SocketSpec, name: &str) -> Result<OwnedFd, So
         errno => cannot_bind(&spec.address, reason(errno)),
     };
     let address = UnixAddr::new_abstract(name.as_bytes()).map_err(refused)?;
-    bound(spec, libc::AF_UNIX, &address).map_err(refused)
+    bound(spec, libc::AF_UNIX, &address, remarks)?.map_err(refused)
 }
 
 /// Binds a vsock address.
-pub(super) fn vsock(spec: &SocketSpec, cid: u32, port: u32) -> Result<OwnedFd, SocketError> {
-    bound(spec, libc::AF_VSOCK, &VsockAddr::new(cid, port)).map_err(|errno| {
+pub(super) fn vsock(spec: &SocketSpec, cid: u32, port: u32, remarks: &mut Vec<String>) -> Result<OwnedFd, SocketError> {
+    bound(spec, libc::AF_VSOCK, &VsockAddr::new(cid, port), remarks)?.map_err(|errno| {
         let why = match errno {
             Errno::EAFNOSUPPORT => "the kernel has no vsock (module vsock)".into(),
             Errno::ESOCKTNOSUPPORT | Errno::ENODEV => "the kernel has no vsock transport for this kind".into(),
@@ -185,10 +197,55 @@ pub(super) fn vsock(spec: &SocketSpec, cid: u32, port: u32) -> Result<OwnedFd, S
     })
 }
 
-fn bound(spec: &SocketSpec, domain: i32, address: &dyn SockaddrLike) -> Result<OwnedFd, Errno> {
-    let fd = open_socket(domain, spec.kind)?;
-    bind(fd.as_raw_fd(), address)?;
+/// Binds a netlink socket, in those groups.
+pub(super) fn netlink(
+    spec: &SocketSpec,
+    family: i32,
+    groups: u32,
+    remarks: &mut Vec<String>,
+) -> Result<OwnedFd, SocketError> {
+    // Its family is what other sockets have as their protocol.
+    let options = SocketOptions { protocol: Some(family), lenient: false, ..spec.options.clone() };
+    let fd = open_socket(libc::AF_NETLINK, spec.kind, &options).map_err(|errno| {
+        let why = match errno {
+            Errno::EPROTONOSUPPORT => format!("the kernel has no netlink family {family} (a module may be missing)"),
+            errno => reason(errno),
+        };
+        cannot_bind(&spec.address, why)
+    })?;
+    bind_to(spec, &fd, Family::Netlink, &NetlinkAddr::new(0, groups), remarks)?.map_err(|errno| {
+        let help = if errno == Errno::EPERM { " (the groups of this family need CAP_NET_ADMIN)" } else { "" };
+        cannot_bind(&spec.address, reason(errno) + help)
+    })?;
     Ok(fd)
+}
+
+/// A fresh socket, bound. The inner error is the kernel's: what helps differs.
+fn bound(
+    spec: &SocketSpec,
+    domain: i32,
+    address: &dyn SockaddrLike,
+    remarks: &mut Vec<String>,
+) -> Result<Result<OwnedFd, Errno>, SocketError> {
+    let fd = match open_socket(domain, spec.kind, &spec.options) {
+        Ok(fd) => fd,
+        Err(errno) => return Ok(Err(errno)),
+    };
+    Ok(bind_to(spec, &fd, Family::of(domain), address, remarks)?.map(|()| fd))
+}
+
+fn bind_to(
+    spec: &SocketSpec,
+    fd: &OwnedFd,
+    family: Family,
+    address: &dyn SockaddrLike,
+    remarks: &mut Vec<String>,
+) -> Result<Result<(), Errno>, SocketError> {
+    if spec.options.lenient {
+        let settings = options::before_bind(&spec.options, family, spec.kind);
+        options::apply(fd.as_fd(), &settings, true, &spec.address.to_string(), remarks)?;
+    }
+    Ok(bind(fd.as_raw_fd(), address))
 }
 
 /// Lifts a descriptor out of the numbers that workers get, once, so that a worker's dup2 never meets its source.
@@ -230,6 +287,12 @@ pub(super) fn is_at(address: &Address, bound: &super::facts::Bound, fd: std::os:
         (Address::Unix(path), Bound::Path(at) | Bound::Fifo(Some(at))) => {
             path == at || std::path::absolute(path).is_ok_and(|path| path == *at)
         }
+        // /proc/self has another name for each process: what counts is the file behind the path.
+        (Address::Unix(path), Bound::Special(at)) => Some(path) == at.as_ref() || special::is_behind(path, fd),
+        (Address::Netlink { family, groups }, Bound::Netlink { family: at, groups: in_groups }) => {
+            (family, groups) == (at, in_groups)
+        }
+        (Address::MessageQueue(name), Bound::MessageQueue(at)) => Some(name) == at.as_ref(),
         (Address::Abstract(name), Bound::Abstract(at)) => name == at,
         (Address::Vsock { cid, port }, Bound::Vsock { cid: at_cid, port: at_port }) => (cid, port) == (at_cid, at_port),
         (Address::Fd(number), _) => *number == fd.as_raw_fd(),
@@ -268,6 +331,13 @@ mod tests {
             (Address::Abstract("s".into()), Bound::Abstract("s".into()), true),
             (Address::Vsock { cid: 2, port: 9 }, Bound::Vsock { cid: 2, port: 9 }, true),
             (Address::Vsock { cid: 2, port: 9 }, Bound::Vsock { cid: 3, port: 9 }, false),
+            (Address::Netlink { family: 0, groups: 1 }, Bound::Netlink { family: 0, groups: 1 }, true),
+            (Address::Netlink { family: 0, groups: 1 }, Bound::Netlink { family: 0, groups: 2 }, false),
+            (Address::Netlink { family: 0, groups: 1 }, Bound::Netlink { family: 15, groups: 1 }, false),
+            (Address::MessageQueue("/q".into()), Bound::MessageQueue(Some("/q".into())), true),
+            (Address::MessageQueue("/q".into()), Bound::MessageQueue(None), false),
+            (Address::Unix("/dev/x".into()), Bound::Special(Some("/dev/x".into())), true),
+            (Address::Unix("/dev/x".into()), Bound::Special(Some("/dev/y".into())), false),
             (Address::Fd(fd.as_raw_fd()), Bound::Unnamed, true),
             (Address::Fd(0), Bound::Unnamed, false),
         ] {
@@ -277,7 +347,7 @@ mod tests {
 
     #[test]
     fn both_families_in_one_socket_means_both() {
-        let Ok(fd) = open_socket(libc::AF_INET6, SocketKind::Stream) else { return };
+        let Ok(fd) = sys::socket(libc::AF_INET6, libc::SOCK_STREAM, 0) else { return };
         let asked = Address::Inet { host: Host::Dual, port: 80 };
         let bound = Bound::V6("[::]:80".parse().unwrap());
         for (v6only, same) in [(0i32, true), (1, false)] {

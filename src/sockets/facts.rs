@@ -1,23 +1,24 @@
 //! An open descriptor -> what is known of it: kind, real address, family, node. Asks the kernel, changes nothing.
 
 use super::error::{SocketError, reason};
-use super::sys;
+use super::{mqueue, special, sys};
 use crate::plan::SocketKind;
 use nix::errno::Errno;
-use nix::sys::socket::{SockaddrIn, SockaddrIn6, UnixAddr, VsockAddr, getsockname};
+use nix::sys::socket::{NetlinkAddr, SockaddrIn, SockaddrIn6, UnixAddr, VsockAddr, getsockname};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 use std::net::{SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is known of an open socket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SocketFacts {
     /// Its name.
     pub name: String,
-    /// tcp, udp, unix, unixgram, seqpacket, fifo, vsock.
+    /// tcp, udp, unix, unixgram, seqpacket, fifo, special, netlink, mq, vsock.
     pub kind: &'static str,
-    /// The real address: `127.0.0.1:8080`, `[::]:8080`, `/run/web.sock`, `@web`, `vsock:2:80`.
+    /// The real address: `127.0.0.1:8080`, `[::]:8080`, `/run/web.sock`, `@web`, `vsock:2:80`,
+    /// `netlink:0:1`, `mq:/name`.
     pub address: String,
     /// Its host, for inet sockets.
     pub host: Option<String>,
@@ -25,7 +26,7 @@ pub struct SocketFacts {
     pub port: Option<u32>,
     /// Its path.
     pub path: Option<PathBuf>,
-    /// AF_INET, AF_INET6, AF_UNIX, AF_VSOCK as einhorn's EINHORN_FD_FAMILY_n says it; None for a FIFO.
+    /// AF_INET, AF_INET6, AF_UNIX, AF_VSOCK AF_NETLINK as einhorn's EINHORN_FD_FAMILY_n says it; None for what is no socket.
     pub family: Option<&'static str>,
     /// Whether it was passed to prebind, not bound by it.
     pub inherited: bool,
@@ -47,6 +48,31 @@ pub(super) enum Bound {
         port: u32,
     },
     Fifo(Option<PathBuf>),
+    Special(Option<PathBuf>),
+    Netlink {
+        family: i32,
+        groups: u32,
+    },
+    MessageQueue(Option<String>),
+}
+
+impl Bound {
+    /// Its path in the file system, if it has one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Bound::Path(path) | Bound::Fifo(Some(path)) | Bound::Special(Some(path)) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Calls it by another path, if it is of a kind that has one.
+    pub(super) fn call(&mut self, path: PathBuf) {
+        match self {
+            Bound::Path(old) => *old = path,
+            Bound::Fifo(old) | Bound::Special(old) => *old = Some(path),
+            _ => {}
+        }
+    }
 }
 
 /// A descriptor that prebind can pass on.
@@ -55,7 +81,7 @@ pub(super) struct Description {
     pub(super) kind: SocketKind,
     pub(super) word: &'static str,
     pub(super) bound: Bound,
-    /// AF_ number; 0 for a FIFO.
+    /// AF_ number; 0 for what is no socket.
     pub(super) domain: i32,
     pub(super) node: (u64, u64),
     /// A stream or seqpacket socket that listen(2) was called on.
@@ -73,12 +99,16 @@ impl Description {
         match &self.bound {
             Bound::V4(address) => address.to_string(),
             Bound::V6(address) => address.to_string(),
-            Bound::Path(path) | Bound::Fifo(Some(path)) => path.display().to_string(),
+            Bound::Path(path) | Bound::Fifo(Some(path)) | Bound::Special(Some(path)) => path.display().to_string(),
             Bound::Abstract(name) => format!("@{name}"),
             Bound::Vsock { cid: u32::MAX, port } => format!("vsock::{port}"),
             Bound::Vsock { cid, port } => format!("vsock:{cid}:{port}"),
             Bound::Unnamed => "unnamed".into(),
             Bound::Fifo(None) => "a pipe".into(),
+            Bound::Special(None) => "a file".into(),
+            Bound::Netlink { family, groups } => format!("netlink:{family}:{groups}"),
+            Bound::MessageQueue(Some(name)) => format!("mq:{name}"),
+            Bound::MessageQueue(None) => "a queue without a name".into(),
         }
     }
 
@@ -90,15 +120,13 @@ impl Description {
             Bound::Vsock { port, .. } => (None, Some(*port)),
             _ => (None, None),
         };
-        let path = match &self.bound {
-            Bound::Path(path) | Bound::Fifo(Some(path)) => Some(path.clone()),
-            _ => None,
-        };
+        let path = self.bound.path().map(PathBuf::from);
         let family = match self.domain {
             libc::AF_INET => Some("AF_INET"),
             libc::AF_INET6 => Some("AF_INET6"),
             libc::AF_UNIX => Some("AF_UNIX"),
             libc::AF_VSOCK => Some("AF_VSOCK"),
+            libc::AF_NETLINK => Some("AF_NETLINK"),
             _ => None,
         };
         let (kind, address, node) = (self.word, self.address(), self.node);
@@ -106,7 +134,8 @@ impl Description {
     }
 }
 
-/// Asks the kernel what the descriptor is; what is neither a socket of a family that we know nor a FIFO is refused.
+/// Asks the kernel what the descriptor is; what is neither a socket of a family that we know nor a FIFO, nor a queue or a
+/// file that can be waited for, is refused.
 pub(super) fn describe(fd: BorrowedFd<'_>) -> Result<Description, SocketError> {
     let failed = |errno| SocketError::new(format!("cannot look at descriptor {}: {}", fd.as_raw_fd(), reason(errno)));
     let stat = fstat(fd).map_err(failed)?;
@@ -114,6 +143,13 @@ pub(super) fn describe(fd: BorrowedFd<'_>) -> Result<Description, SocketError> {
     match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
         SFlag::S_IFSOCK => socket(fd, node).map_err(failed)?,
         SFlag::S_IFIFO => Ok(fifo(fd, node)),
+        SFlag::S_IFREG if special::is_queue(fd) => {
+            let bound = Bound::MessageQueue(mqueue::name_of(fd));
+            Ok(file(SocketKind::MessageQueue, "mq", bound, node))
+        }
+        SFlag::S_IFREG | SFlag::S_IFCHR if special::tells(fd).map_err(failed)? => {
+            Ok(file(SocketKind::Special, "special", Bound::Special(special::path_of(fd)), node))
+        }
         _ => Err(SocketError::new("it is neither a socket nor a FIFO")),
     }
 }
@@ -131,10 +167,13 @@ fn node_of(stat: &FileStat) -> (u64, u64) {
 }
 
 fn fifo(fd: BorrowedFd<'_>, node: (u64, u64)) -> Description {
-    // An unnamed pipe reads as `pipe:[123]`.
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
-    let bound = Bound::Fifo(link.filter(|path| path.is_absolute()));
-    Description { kind: SocketKind::Fifo, word: "fifo", bound, domain: 0, node, listening: false }
+    // An unnamed pipe reads as `pipe:[123]`, which is no path.
+    file(SocketKind::Fifo, "fifo", Bound::Fifo(special::path_of(fd)), node)
+}
+
+/// What is no socket.
+fn file(kind: SocketKind, word: &'static str, bound: Bound, node: (u64, u64)) -> Description {
+    Description { kind, word, bound, domain: 0, node, listening: false }
 }
 
 fn socket(fd: BorrowedFd<'_>, node: (u64, u64)) -> Result<Result<Description, SocketError>, Errno> {
@@ -148,11 +187,18 @@ fn socket(fd: BorrowedFd<'_>, node: (u64, u64)) -> Result<Result<Description, So
             let address = getsockname::<VsockAddr>(raw)?;
             Bound::Vsock { cid: address.cid(), port: address.port() }
         }
+        libc::AF_NETLINK => {
+            let family = sys::int_option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)?;
+            Bound::Netlink { family, groups: getsockname::<NetlinkAddr>(raw)?.groups() }
+        }
         other => {
-            return Ok(Err(SocketError::new(format!("it is a socket of family {other}, not inet, unix or vsock"))));
+            let message = format!("it is a socket of family {other}, not inet, unix, vsock or netlink");
+            return Ok(Err(SocketError::new(message)));
         }
     };
     let kind = match sys::int_option(fd, libc::SOL_SOCKET, libc::SO_TYPE)? {
+        // Raw or datagram is one to netlink.
+        _ if domain == libc::AF_NETLINK => SocketKind::Netlink,
         libc::SOCK_STREAM => SocketKind::Stream,
         libc::SOCK_DGRAM => SocketKind::Datagram,
         libc::SOCK_SEQPACKET => SocketKind::SeqPacket,
@@ -160,6 +206,7 @@ fn socket(fd: BorrowedFd<'_>, node: (u64, u64)) -> Result<Result<Description, So
     };
     let word = match (kind, domain) {
         (SocketKind::SeqPacket, _) => "seqpacket",
+        (SocketKind::Netlink, _) => "netlink",
         (_, libc::AF_VSOCK) => "vsock",
         (SocketKind::Datagram, libc::AF_UNIX) => "unixgram",
         (_, libc::AF_UNIX) => "unix",
@@ -170,7 +217,8 @@ fn socket(fd: BorrowedFd<'_>, node: (u64, u64)) -> Result<Result<Description, So
     Ok(Ok(Description { kind, word, bound, domain, node, listening }))
 }
 
-fn unix(address: &UnixAddr) -> Bound {
+/// Where a unix socket is bound.
+pub(super) fn unix(address: &UnixAddr) -> Bound {
     if let Some(path) = address.path() {
         return Bound::Path(path.into());
     }
@@ -215,13 +263,14 @@ mod tests {
         assert_eq!(describe(reader.as_fd()).unwrap().facts("p", true).kind, "fifo");
         let file = std::fs::File::open("/proc/self/status").unwrap();
         assert_eq!(describe(file.as_fd()).unwrap_err().to_string(), "it is neither a socket nor a FIFO");
-        let netlink = nix::sys::socket::socket(
-            nix::sys::socket::AddressFamily::Netlink,
-            nix::sys::socket::SockType::Raw,
-            nix::sys::socket::SockFlag::SOCK_CLOEXEC,
-            None,
-        )
-        .unwrap();
-        assert!(describe(netlink.as_fd()).unwrap_err().to_string().contains("family 16"));
+        let mounts = std::fs::File::open("/proc/self/mounts").unwrap();
+        assert_eq!(describe(mounts.as_fd()).unwrap().word, "special");
+        let packet = sys::socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0);
+        for alien in packet.into_iter() {
+            assert!(describe(alien.as_fd()).unwrap_err().to_string().contains("family 17"));
+        }
+        let netlink = sys::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE).unwrap();
+        let facts = describe(netlink.as_fd()).unwrap().facts("n", true);
+        assert_eq!((facts.kind, facts.family, facts.address.as_str()), ("netlink", Some("AF_NETLINK"), "netlink:0:0"));
     }
 }

@@ -2,12 +2,15 @@
 
 use super::facts::{self, Bound};
 use super::keeper::{Keeper, OwnNode};
+use super::links::{self, OwnLink};
+use super::mqueue::OwnQueue;
+use super::options::{self, Family};
 use super::slots::Slots;
-use super::{Made, Open, SocketError, Sockets, adopt, bind, open_one, sys};
+use super::{Made, Open, SocketError, Sockets, adopt, bind, effective, only_for_connections, open_one, stays, sys};
 use crate::plan::{Address, Change, Plan, SocketId, SocketSpec};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What goes from one program to the next.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -94,17 +97,24 @@ impl Sockets {
     ) -> Result<(Sockets, Vec<String>), String> {
         let mut remarks = std::mem::take(&mut added.remarks);
         let mut open = std::mem::take(&mut added.open);
-        for ((before, one), id) in old.sockets.iter().zip(frozen.open).zip(&change.sockets) {
-            let spec = plan.socket(*id);
-            open.push((*id, go_on(spec, plan.sockets.len(), one, claim)?));
-            let Some((_, Open { fd, .. })) = open.last() else { continue };
-            if spec.options != before.options {
-                adopt::adopt(spec, fd, &mut remarks).map_err(|error| error.to_string())?;
+        for (((was, before), one), id) in (0..).map(SocketId).zip(&old.sockets).zip(frozen.open).zip(&change.sockets) {
+            let spec = &effective(plan, *id);
+            let mut one = go_on(spec, plan.sockets.len(), one, claim)?;
+            if plan.socket(*id).options != before.options {
+                adopt::adopt(spec, &one.fd, &mut remarks).map_err(|error| error.to_string())?;
             }
+            if only_for_connections(old, was) && !spec.options.nonblock {
+                // No worker has had it: it can be what workers expect.
+                let _ = options::set_blocking(one.fd.as_fd(), false);
+            }
+            one.links = links_again(before, spec, &one, &mut remarks);
+            open.push((*id, one));
         }
         open.sort_by_key(|(id, _)| *id);
+        open.iter_mut().for_each(|(id, one)| one.settle(plan.socket(*id)));
         let open = open.into_iter().map(|(_, one)| one).collect();
-        let keeper = Keeper::thaw(frozen.nodes, std::mem::take(&mut added.nodes), &mut remarks);
+        let (nodes, keep) = (std::mem::take(&mut added.nodes), |path: &Path| stays(plan, path));
+        let keeper = Keeper::thaw(frozen.nodes, nodes, &keep, &mut remarks);
         Ok((Sockets { open, keeper }, remarks))
     }
 
@@ -128,16 +138,36 @@ fn go_on(
     let mut take = |number| bind::lift(claim(number), sockets).map_err(|error| error.to_string());
     let fd = take(one.fd)?;
     let mut found = facts::describe(fd.as_fd()).map_err(|error| format!("{}: {error}", spec.name))?;
-    match (&mut found.bound, one.path) {
-        (Bound::Path(path), Some(known)) => *path = known,
-        (Bound::Fifo(path), Some(known)) => *path = Some(known),
-        _ => {}
+    if let Some(known) = one.path {
+        found.bound.call(known);
     }
     let slots = one.slots.map(|(rest, wanted)| {
         let rest = rest.into_iter().map(take).collect::<Result<Vec<OwnedFd>, String>>()?;
         Slots::thaw(spec, &found.bound, sockets, rest, wanted).map_err(|error| error.to_string())
     });
-    Ok(Open { fd, facts: found.facts(&spec.name, one.inherited), slots: slots.transpose()? })
+    let settings = options::after_listen(&spec.options, Family::of(found.domain));
+    // Like a path it stays while it is not settled: nothing must go because this fails.
+    let queue = match &found.bound {
+        Bound::MessageQueue(Some(name)) if !one.inherited => OwnQueue::new(name, fd.as_fd(), true),
+        _ => None,
+    };
+    let (facts, slots) = (found.facts(&spec.name, one.inherited), slots.transpose()?);
+    Ok(Open { fd, facts, slots, settings, links: Vec::new(), queue })
+}
+
+/// The links that the plan asks for now; those that only the one before asked for go, unless they were to stay.
+fn links_again(before: &SocketSpec, spec: &SocketSpec, one: &Open, remarks: &mut Vec<String>) -> Vec<OwnLink> {
+    let target = one.facts.path.as_deref();
+    if let (Some(target), false) = (target, before.options.keep_path || one.facts.inherited) {
+        let gone = |link: &&PathBuf| !spec.options.symlinks.contains(link);
+        for link in before.options.symlinks.iter().filter(gone) {
+            OwnLink::there(link, target).settle(false);
+        }
+    }
+    let what = format!("{} ({})", spec.name, one.facts.address);
+    let mut links = links::make(target, &spec.options, &what, &mut Vec::new(), remarks);
+    links.iter_mut().for_each(|link| link.settle(true));
+    links
 }
 
 impl Added {

@@ -39,6 +39,14 @@ impl Inherited {
         result
     }
 
+    /// Takes those out whose names say that they are no sockets to be matched: prebind's own, back from its manager.
+    pub fn take_named(&mut self, is_one: impl Fn(&str) -> bool) -> Vec<(OwnedFd, String)> {
+        let (taken, left): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.fds).into_iter().partition(|(_, name)| name.as_deref().is_some_and(&is_one));
+        self.fds = left;
+        taken.into_iter().map(|(fd, name)| (fd, name.unwrap_or_default())).collect()
+    }
+
     /// Fills an empty `plan.sockets` with all that was inherited, or matches each `-b` by name, then by address.
     /// What was inherited and not asked for is a problem.
     pub fn assign(self, plan: &mut Plan) -> (Assigned, Vec<Problem>) {
@@ -140,7 +148,12 @@ fn not_asked_for(fd: &OwnedFd, name: Option<String>) -> Problem {
                 "unix" if found.address().starts_with(['/', '@']) => String::new(),
                 word => format!("{word}:"),
             };
-            (format!("{} {}", found.word, found.address()), format!("{prefix}{}", found.address()))
+            // -b has no words for these.
+            let asked = match found.word {
+                "special" | "netlink" | "mq" => format!("fd:{number}"),
+                _ => format!("{prefix}{}", found.address()),
+            };
+            (format!("{} {}", found.word, found.address()), asked)
         }
         Err(error) => (error.to_string(), format!("fd:{number}")),
     };

@@ -11,12 +11,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A node that prebind made; dropping it removes the node, if it is still the one at its path.
+/// A node that prebind made; dropping it removes the node, if it is still the one at its path and is not to stay.
 #[derive(Debug)]
 pub(super) struct OwnNode {
     path: PathBuf,
     node: (u64, u64),
     spare: Option<PathBuf>,
+    stays: bool,
     /// It was said that the path is lost: once is enough.
     given_up: bool,
 }
@@ -38,7 +39,19 @@ impl OwnNode {
         // The types of the fields differ between architectures.
         #[allow(clippy::unnecessary_cast)]
         let node = (stat.st_dev as u64, stat.st_ino as u64);
-        Ok(OwnNode { path, node, spare: None, given_up: false })
+        Ok(OwnNode { path, node, spare: None, stays: false, given_up: false })
+    }
+
+    /// The node that was there before, which stays unless it is settled otherwise.
+    pub(super) fn found(path: &Path) -> Result<OwnNode, Errno> {
+        let mut own = OwnNode::just_made(path)?;
+        own.stays = true;
+        Ok(own)
+    }
+
+    /// From now on it stays, or goes at the end.
+    fn settle(&mut self, stays: &dyn Fn(&Path) -> bool) {
+        self.stays = stays(&self.path);
     }
 
     /// Makes the hard link that it can be put back from.
@@ -100,7 +113,7 @@ impl OwnNode {
 
 impl Drop for OwnNode {
     fn drop(&mut self) {
-        for path in std::iter::once(&self.path).chain(&self.spare) {
+        for path in Some(&self.path).filter(|_| !self.stays).into_iter().chain(&self.spare) {
             if self.at(path) == Found::Ours {
                 let _ = fs::remove_file(path);
             }
@@ -170,8 +183,10 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Makes the spare links and starts to watch. What cannot be guarded is said in `remarks`.
-    pub(super) fn new(mut nodes: Vec<OwnNode>, remarks: &mut Vec<String>) -> Keeper {
+    /// Makes the spare links and starts to watch. What cannot be guarded is said in `remarks`. `stays`: whether a path is
+    /// left in place at the end.
+    pub(super) fn new(mut nodes: Vec<OwnNode>, stays: &dyn Fn(&Path) -> bool, remarks: &mut Vec<String>) -> Keeper {
+        nodes.iter_mut().for_each(|node| node.settle(stays));
         make_spares(&mut nodes, remarks);
         let inotify = watched(&nodes, remarks);
         Keeper { nodes, inotify }
@@ -183,10 +198,16 @@ impl Keeper {
     }
 
     /// In the next program: the spare links are there already, but for the nodes that have come since.
-    pub(super) fn thaw(frozen: Vec<FrozenNode>, mut added: Vec<OwnNode>, remarks: &mut Vec<String>) -> Keeper {
+    pub(super) fn thaw(
+        frozen: Vec<FrozenNode>,
+        mut added: Vec<OwnNode>,
+        stays: &dyn Fn(&Path) -> bool,
+        remarks: &mut Vec<String>,
+    ) -> Keeper {
         make_spares(&mut added, remarks);
-        let own = |(path, node, spare)| OwnNode { path, node, spare, given_up: false };
-        let nodes: Vec<OwnNode> = frozen.into_iter().map(own).chain(added).collect();
+        let own = |(path, node, spare)| OwnNode { path, node, spare, stays: true, given_up: false };
+        let mut nodes: Vec<OwnNode> = frozen.into_iter().map(own).chain(added).collect();
+        nodes.iter_mut().for_each(|node| node.settle(stays));
         let inotify = watched(&nodes, &mut Vec::new());
         Keeper { nodes, inotify }
     }
@@ -230,7 +251,7 @@ mod tests {
     fn keep(path: &Path) -> (Keeper, UnixListener) {
         let listener = UnixListener::bind(path).unwrap();
         let mut remarks = Vec::new();
-        let keeper = Keeper::new(vec![OwnNode::just_made(path).unwrap()], &mut remarks);
+        let keeper = Keeper::new(vec![OwnNode::just_made(path).unwrap()], &|_| false, &mut remarks);
         assert_eq!(remarks, Vec::<String>::new());
         (keeper, listener)
     }

@@ -1,5 +1,6 @@
 //! SocketOptions -> setsockopt calls as data, in systemd's order (what must precede bind, then the rest after listen);
-//! and the one function that applies them. An option that was asked for and is refused is an error, never skipped.
+//! and the one function that applies them. An option that was asked for and is refused is an error, never skipped; of a
+//! lenient socket (a unit's) it is a remark, but for the few that decide what the address means.
 
 use super::error::{SocketError, reason};
 use super::sys;
@@ -7,6 +8,11 @@ use crate::plan::{SocketKind, SocketOptions, Timestamp};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::os::fd::{AsFd, BorrowedFd};
+
+// Newer than what the libc crate names.
+const SO_PASSPIDFD: i32 = 76;
+const SO_PASSRIGHTS: i32 = 83;
+const NETLINK_PKTINFO: i32 = 3;
 
 /// One setsockopt call.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +47,11 @@ enum Value {
 pub(super) enum Family {
     V4,
     V6,
+    Netlink,
+    /// Unix, vsock.
     Other,
+    /// No socket at all.
+    None,
 }
 
 impl Family {
@@ -50,8 +60,14 @@ impl Family {
         match domain {
             libc::AF_INET => Family::V4,
             libc::AF_INET6 => Family::V6,
+            libc::AF_NETLINK => Family::Netlink,
+            0 => Family::None,
             _ => Family::Other,
         }
+    }
+
+    fn is_inet(self) -> bool {
+        matches!(self, Family::V4 | Family::V6)
     }
 
     /// The level and option of a setting that IPv4 and IPv6 number differently.
@@ -89,35 +105,46 @@ impl Settings {
 }
 
 /// What has to be set before bind. A port that was just left must be free at once, so listening inet sockets get
-/// SO_REUSEADDR unasked; for datagrams it would let a second process steal them.
+/// SO_REUSEADDR unasked; for datagrams it would let a second process steal them. As in systemd every lenient one has it.
 pub(super) fn before_bind(options: &SocketOptions, family: Family, kind: SocketKind) -> Vec<Setting> {
     let mut set = Settings::default();
     if family == Family::V6 {
         set.int("v6only", (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), options.v6only.map(i32::from));
     }
-    set.text("device", (libc::SOL_SOCKET, libc::SO_BINDTODEVICE), &options.device);
-    set.flag("reuseport", (libc::SOL_SOCKET, libc::SO_REUSEPORT), options.reuse_port);
-    set.flag("freebind", family.pick(libc::IP_FREEBIND, libc::IPV6_FREEBIND), options.freebind);
-    set.flag("transparent", family.pick(libc::IP_TRANSPARENT, libc::IPV6_TRANSPARENT), options.transparent);
-    let listens = family != Family::Other && kind == SocketKind::Stream;
-    set.flag("so_reuseaddr", (libc::SOL_SOCKET, libc::SO_REUSEADDR), listens || options.reuse_address);
+    if family.is_inet() || !options.lenient {
+        set.text("device", (libc::SOL_SOCKET, libc::SO_BINDTODEVICE), &options.device);
+        set.flag("reuseport", (libc::SOL_SOCKET, libc::SO_REUSEPORT), options.reuse_port);
+        set.flag("freebind", family.pick(libc::IP_FREEBIND, libc::IPV6_FREEBIND), options.freebind);
+        set.flag("transparent", family.pick(libc::IP_TRANSPARENT, libc::IPV6_TRANSPARENT), options.transparent);
+    }
+    let unasked = options.lenient || (family.is_inet() && kind == SocketKind::Stream);
+    set.flag("so_reuseaddr", (libc::SOL_SOCKET, libc::SO_REUSEADDR), unasked || options.reuse_address);
     set.0
 }
 
 /// What systemd sets after listen; the only settings that an adopted socket can still get.
 pub(super) fn after_listen(options: &SocketOptions, family: Family) -> Vec<Setting> {
     let socket = |option| (libc::SOL_SOCKET, option);
+    // To systemd 0 seconds, and -1 of the others, are the kernel's default.
+    let seconds = |value: Option<u32>| value.filter(|value| *value > 0 || !options.lenient);
+    let number = |value: Option<i32>| value.filter(|value| *value >= 0 || !options.lenient);
     let mut set = Settings::default();
     set.flag("keepalive", socket(libc::SO_KEEPALIVE), options.keepalive);
-    set.seconds("keepalive time", libc::TCP_KEEPIDLE, options.keepalive_idle_seconds);
-    set.seconds("keepalive interval", libc::TCP_KEEPINTVL, options.keepalive_interval_seconds);
-    set.seconds("keepalive probes", libc::TCP_KEEPCNT, options.keepalive_probes);
-    set.seconds("defer", libc::TCP_DEFER_ACCEPT, options.defer_accept_seconds);
+    set.seconds("keepalive time", libc::TCP_KEEPIDLE, seconds(options.keepalive_idle_seconds));
+    set.seconds("keepalive interval", libc::TCP_KEEPINTVL, seconds(options.keepalive_interval_seconds));
+    set.seconds("keepalive probes", libc::TCP_KEEPCNT, seconds(options.keepalive_probes));
+    set.seconds("defer", libc::TCP_DEFER_ACCEPT, seconds(options.defer_accept_seconds));
     set.flag("nodelay", (libc::IPPROTO_TCP, libc::TCP_NODELAY), options.nodelay);
     set.flag("broadcast", socket(libc::SO_BROADCAST), options.broadcast);
     set.flag("credentials", socket(libc::SO_PASSCRED), options.pass_credentials);
+    set.flag("pidfd", socket(SO_PASSPIDFD), options.pass_pidfd);
     set.flag("security", socket(libc::SO_PASSSEC), options.pass_security);
-    set.flag("packet info", family.pick(libc::IP_PKTINFO, libc::IPV6_RECVPKTINFO), options.pass_packet_info);
+    set.int("refusing descriptors", socket(SO_PASSRIGHTS), options.refuse_descriptors.then_some(0));
+    let packet_info = match family {
+        Family::Netlink => (libc::SOL_NETLINK, NETLINK_PKTINFO),
+        _ => family.pick(libc::IP_PKTINFO, libc::IPV6_RECVPKTINFO),
+    };
+    set.flag("packet info", packet_info, options.pass_packet_info);
     let stamp = options.timestamp.map(|timestamp| match timestamp {
         Timestamp::Microseconds => libc::SO_TIMESTAMP,
         Timestamp::Nanoseconds => libc::SO_TIMESTAMPNS,
@@ -125,23 +152,53 @@ pub(super) fn after_listen(options: &SocketOptions, family: Family) -> Vec<Setti
     if let Some(option) = stamp {
         set.flag("timestamp", socket(option), true);
     }
-    set.int("priority", socket(libc::SO_PRIORITY), options.priority);
+    set.int("priority", socket(libc::SO_PRIORITY), number(options.priority));
     set.buffer("rcvbuf", libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, options.receive_buffer_bytes);
     set.buffer("sndbuf", libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, options.send_buffer_bytes);
     // The mark is a bit pattern: all 32 bits count.
     set.int("mark", socket(libc::SO_MARK), options.mark.map(u32::cast_signed));
-    set.int("tos", (libc::IPPROTO_IP, libc::IP_TOS), options.tos);
-    set.int("ttl", family.pick(libc::IP_TTL, libc::IPV6_UNICAST_HOPS), options.ttl);
+    set.int("tos", (libc::IPPROTO_IP, libc::IP_TOS), number(options.tos));
+    set.int("ttl", family.pick(libc::IP_TTL, libc::IPV6_UNICAST_HOPS), number(options.ttl));
     // IP_TOS sets a priority by the way: the one that was asked for has the last word.
-    set.int("priority", socket(libc::SO_PRIORITY), options.priority.filter(|_| options.tos.is_some()));
+    set.int("priority", socket(libc::SO_PRIORITY), number(options.priority).filter(|_| options.tos.is_some()));
     set.text("congestion", (libc::IPPROTO_TCP, libc::TCP_CONGESTION), &options.congestion);
+    if options.lenient {
+        set.0.retain(|setting| means_something(setting.name, family));
+    }
     set.0
 }
 
-/// Applies them in order. `what` names the socket in messages; what the kernel granted in part becomes a remark.
+/// By number, an option of one family may be quite another one of the next: these are set where they are meant only.
+fn means_something(name: &str, family: Family) -> bool {
+    match name {
+        "device" | "freebind" | "transparent" | "ttl" => family.is_inet(),
+        "packet info" => family.is_inet() || family == Family::Netlink,
+        _ => family != Family::None,
+    }
+}
+
+/// What a lenient socket was asked for and is not even tried; one line, if any.
+pub(super) fn meaningless(options: &SocketOptions, family: Family, what: &str) -> Option<String> {
+    // As if for IPv4, which has most.
+    let mut all = before_bind(options, Family::V4, SocketKind::Stream);
+    all.extend(after_listen(options, Family::V4));
+    let unasked = |setting: &Setting| matches!(setting.name, "so_reuseaddr" | "reuseport");
+    let mut names: Vec<&str> = Vec::new();
+    for Setting { name, .. } in all.iter().filter(|one| !unasked(one) && !means_something(one.name, family)) {
+        // The priority is set twice.
+        if !names.contains(name) {
+            names.push(name);
+        }
+    }
+    (!names.is_empty()).then(|| format!("{what}: left out, this kind does not have it: {}", names.join(", ")))
+}
+
+/// Applies them in order. `what` names the socket in messages; what the kernel granted in part becomes a remark, and so
+/// does what it refuses a lenient one.
 pub(super) fn apply(
     fd: BorrowedFd<'_>,
     settings: &[Setting],
+    lenient: bool,
     what: &str,
     remarks: &mut Vec<String>,
 ) -> Result<(), SocketError> {
@@ -152,7 +209,13 @@ pub(super) fn apply(
             Value::Text(text) => sys::set_option(fd, *level, *option, text.as_bytes()),
             Value::Buffer(bytes, force) => buffer(fd, setting, *bytes, *force, what, remarks),
         };
-        result.map_err(|errno| refused(name, what, errno))?;
+        match result.map_err(|errno| refused(name, what, errno)) {
+            Ok(()) => {}
+            Err(error) if lenient && !matches!(*name, "v6only" | "device" | "so_reuseaddr") => {
+                remarks.push(error.message);
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -209,14 +272,16 @@ pub(super) fn set_blocking(fd: BorrowedFd<'_>, nonblock: bool) -> Result<(), Err
 /// listen(2) with what was asked, else with what the kernel allows; a backlog that the kernel caps becomes a remark.
 pub(super) fn listen(
     fd: impl AsFd,
-    backlog: Option<u32>,
+    options: &SocketOptions,
     what: &str,
     remarks: &mut Vec<String>,
 ) -> Result<(), SocketError> {
-    sys::listen(fd.as_fd(), backlog.unwrap_or(u32::MAX))
+    sys::listen(fd.as_fd(), options.backlog.unwrap_or(u32::MAX))
         .map_err(|errno| SocketError::new(format!("cannot listen on {what}: {}", reason(errno))))?;
     let allowed = || std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?.trim().parse::<u32>().ok();
-    if let Some(asked) = backlog
+    // In a unit the largest numbers are its way to say "what the kernel allows".
+    let meant = |asked: &u32| !options.lenient || *asked < i32::MAX as u32;
+    if let Some(asked) = options.backlog.filter(meant)
         && let Some(allowed) = allowed()
         && asked > allowed
     {
@@ -256,6 +321,8 @@ mod tests {
             pass_security: true,
             pass_packet_info: true,
             timestamp: Some(Timestamp::Nanoseconds),
+            pass_pidfd: true,
+            refuse_descriptors: true,
             ..SocketOptions::default()
         };
         let names = |settings: Vec<Setting>| settings.iter().map(|s| s.name).collect::<Vec<_>>().join(",");
@@ -266,7 +333,7 @@ mod tests {
         assert_eq!(
             names(after_listen(&all, Family::V6)),
             "keepalive,keepalive time,keepalive interval,keepalive probes,defer,nodelay,broadcast,credentials,\
-             security,packet info,timestamp,priority,rcvbuf,sndbuf,mark,tos,ttl,priority,congestion"
+             pidfd,security,refusing descriptors,packet info,timestamp,priority,rcvbuf,sndbuf,mark,tos,ttl,priority,congestion"
         );
     }
 

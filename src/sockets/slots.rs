@@ -186,9 +186,15 @@ impl Slots {
             .map_err(|errno| SocketError::new(format!("cannot set o_nonblock on {what}: {}", reason(errno))))?;
         let fd = bind::lift(fd, self.sockets)?;
         let family = if self.at.is_ipv6() { Family::V6 } else { Family::V4 };
-        options::apply(fd.as_fd(), &options::after_listen(&spec.options, family), &what, &mut unsaid)?;
+        options::apply(
+            fd.as_fd(),
+            &options::after_listen(&spec.options, family),
+            spec.options.lenient,
+            &what,
+            &mut unsaid,
+        )?;
         if spec.kind == SocketKind::Stream {
-            options::listen(&fd, spec.options.backlog, &what, &mut unsaid)?;
+            options::listen(&fd, &spec.options, &what, &mut unsaid)?;
         }
         Ok(fd)
     }

@@ -1,8 +1,9 @@
-//! The system calls that need unsafe, each behind a safe function: raw socket options, raw descriptor numbers, the
-//! environment. Receives and hands on plain values and owned descriptors; decides nothing.
+//! The system calls that need unsafe, each behind a safe function: raw socket options, raw descriptor numbers, message
+//! queues, the environment. Receives and hands on plain values and owned descriptors; decides nothing.
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
+use std::ffi::CStr;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -33,6 +34,13 @@ pub(super) fn set_reuseport(number: i32, on: bool) {
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, &i32::from(on).to_ne_bytes());
     }
+}
+
+/// Whether something can be read, or accepted, now.
+pub(super) fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut one = [PollFd::new(fd, PollFlags::POLLIN)];
+    poll(&mut one, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// listen(2). nix bounds the backlog by a constant that is smaller than what a raised somaxconn allows.
@@ -121,14 +129,90 @@ pub(super) fn pidfs_id() -> Option<u64> {
     let number = i32::try_from(number).ok().filter(|number| *number >= 0)?;
     // SAFETY: the kernel has just made it for us.
     let pidfd = unsafe { OwnedFd::from_raw_fd(number) };
+    let is_pidfs = file_system(pidfd.as_fd()) == Some(PIDFS_MAGIC);
+    is_pidfs.then(|| nix::sys::stat::fstat(pidfd.as_fd()).ok().map(|s| s.st_ino))?
+}
+
+/// socket(2), close-on-exec, with the protocol as a number: nix has no names for all of them.
+pub(super) fn socket(domain: i32, kind: i32, protocol: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: takes three numbers.
+    let number = Errno::result(unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) })?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// mq_open(3) for reading, close-on-exec and non-blocking. With a mode it makes the queue, which must not be there.
+pub(super) fn mq_open(name: &CStr, make: Option<(u32, Option<(i64, i64)>)>) -> Result<OwnedFd, Errno> {
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let (mode, limits) = make.unwrap_or_default();
+    let attributes = limits.map(|(messages, bytes)| {
+        // SAFETY: mq_attr is plain integers, for which zero is a value.
+        let mut attributes: libc::mq_attr = unsafe { mem::zeroed() };
+        attributes.mq_maxmsg = messages as _;
+        attributes.mq_msgsize = bytes as _;
+        attributes
+    });
+    let attributes = attributes.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let number = match make {
+        // SAFETY: the name ends with a NUL, and the attributes, where there are any, live until the call is over.
+        Some(_) => unsafe { libc::mq_open(name.as_ptr(), flags | libc::O_CREAT | libc::O_EXCL, mode, attributes) },
+        // SAFETY: the name ends with a NUL.
+        None => unsafe { libc::mq_open(name.as_ptr(), flags) },
+    };
+    let number = Errno::result(number)?;
+    // SAFETY: the kernel has just made it for us; on Linux a queue's descriptor is a file descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// mq_unlink(3).
+pub(super) fn mq_unlink(name: &CStr) -> Result<(), Errno> {
+    // SAFETY: the name ends with a NUL.
+    Errno::result(unsafe { libc::mq_unlink(name.as_ptr()) }).map(drop)
+}
+
+/// The messages that a queue may hold, and the bytes of one.
+pub(super) fn mq_limits(fd: BorrowedFd<'_>) -> Result<(i64, i64), Errno> {
+    // SAFETY: mq_attr is plain integers, for which zero is a value.
+    let mut attributes: libc::mq_attr = unsafe { mem::zeroed() };
+    // SAFETY: the kernel fills the struct that it is given.
+    Errno::result(unsafe { libc::mq_getattr(fd.as_raw_fd(), &mut attributes) })?;
+    // The types of the fields differ between architectures.
+    #[allow(clippy::unnecessary_cast)]
+    let limits = (attributes.mq_maxmsg as i64, attributes.mq_msgsize as i64);
+    Ok(limits)
+}
+
+/// Takes one message out of a queue, never waiting, whatever its O_NONBLOCK says. `buffer` holds the largest message.
+pub(super) fn mq_take(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(), Errno> {
+    // SAFETY: timespec is plain integers, for which zero is a value: a moment long ago.
+    let past: libc::timespec = unsafe { mem::zeroed() };
+    let (pointer, length) = (buffer.as_mut_ptr().cast(), buffer.len());
+    // SAFETY: the kernel writes at most `length` bytes to the buffer, and only reads the time.
+    let result = unsafe { libc::mq_timedreceive(fd.as_raw_fd(), pointer, length, std::ptr::null_mut(), &past) };
+    Errno::result(result).map(drop)
+}
+
+/// Puts one message into a queue.
+#[cfg(test)]
+pub(super) fn mq_give(name: &CStr, message: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the name ends with a NUL.
+    let number = Errno::result(unsafe { libc::mq_open(name.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) })?;
+    // SAFETY: the kernel has just made it for us.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    // SAFETY: the pointer and the length are those of one live slice, which the kernel only reads.
+    Errno::result(unsafe { libc::mq_send(fd.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) }).map(drop)
+}
+
+/// The magic number of the file system that a descriptor is of.
+pub(super) fn file_system(fd: BorrowedFd<'_>) -> Option<u64> {
     // SAFETY: statfs is plain integers, for which zero is a value.
     let mut fs: libc::statfs = unsafe { mem::zeroed() };
     // SAFETY: the kernel fills the struct that it is given.
-    let result = unsafe { libc::fstatfs(pidfd.as_raw_fd(), &mut fs) };
+    let result = unsafe { libc::fstatfs(fd.as_raw_fd(), &mut fs) };
     // The type of f_type differs between libcs.
     #[allow(clippy::unnecessary_cast)]
     let magic = fs.f_type as u64;
-    (result == 0 && magic == PIDFS_MAGIC).then(|| nix::sys::stat::fstat(pidfd.as_fd()).ok().map(|s| s.st_ino))?
+    (result == 0).then_some(magic)
 }
 
 /// Removes variables from our own environment.

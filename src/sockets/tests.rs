@@ -49,11 +49,11 @@ pub(super) fn plan(sockets: impl Into<Vec<SocketSpec>>) -> Plan {
     Plan { sockets: sockets.into(), ..Plan::default() }
 }
 
-fn local(port: u16) -> Address {
+pub(super) fn local(port: u16) -> Address {
     Address::Inet { host: Host::V4(std::net::Ipv4Addr::LOCALHOST), port }
 }
 
-fn unix(path: &Path) -> SocketSpec {
+pub(super) fn unix(path: &Path) -> SocketSpec {
     spec("web", Address::Unix(path.into()), SocketKind::Stream)
 }
 
@@ -64,11 +64,11 @@ fn open(spec: SocketSpec) -> Sockets {
     sockets
 }
 
-fn errors(specs: impl Into<Vec<SocketSpec>>) -> Vec<String> {
+pub(super) fn errors(specs: impl Into<Vec<SocketSpec>>) -> Vec<String> {
     Sockets::open(&plan(specs), Assigned::default()).unwrap_err().into_iter().map(|error| error.message).collect()
 }
 
-const ONE: SocketId = SocketId(0);
+pub(super) const ONE: SocketId = SocketId(0);
 
 #[test]
 fn every_kind_is_bound_described_and_lifted() {
@@ -137,7 +137,7 @@ fn waiting_connections_are_counted() {
 }
 
 /// A container may have none.
-fn has_v6() -> bool {
+pub(super) fn has_v6() -> bool {
     std::net::TcpListener::bind("[::1]:0").is_ok()
 }
 

@@ -2,63 +2,92 @@
 
 use nix::errno::Errno;
 
-/// The steps of a launch, in their order: the first four in prebind, the others in the child.
+/// The steps of a launch, roughly in their order: those up to `Clone` in prebind, the others in the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
+#[allow(missing_docs)] // TABLE says what each one tries.
 pub enum Stage {
-    /// Its environment and arguments: environment files, placeholders.
     Environment,
-    /// The look-up of its user or group.
+    EnvironmentFile,
     User,
-    /// The look-up of its command.
+    Group,
     Command,
-    /// clone(2), or memory for it.
+    OpenFile,
+    RuntimeDirectory,
+    StateDirectory,
+    CacheDirectory,
+    LogsDirectory,
+    ConfigurationDirectory,
     Clone,
-    /// setpgid(2).
     ProcessGroup,
-    /// tcsetpgrp(3).
+    Session,
     Terminal,
-    /// /dev/null as descriptor 0.
     StandardInput,
-    /// Its sockets as 3, 4, ...
+    StandardOutput,
+    StandardError,
     Descriptors,
-    /// setrlimit(2).
+    OomScore,
+    CoredumpFilter,
     Limit,
-    /// setpriority(2).
     Nice,
-    /// setgroups(2).
+    Scheduling,
+    Affinity,
+    IoPriority,
+    TimerSlack,
+    Personality,
+    Capabilities,
+    SecureBits,
     Groups,
-    /// setresgid(2).
     SetGroup,
-    /// setresuid(2).
     SetUser,
-    /// chdir(2).
     Directory,
-    /// PR_SET_PDEATHSIG, or prebind was gone by then.
+    NoNewPrivileges,
     ParentDeath,
-    /// execve(2).
     Exec,
 }
 
 impl Stage {
-    /// Every stage with what it tries. Compiles only if no stage is missing.
-    const TABLE: [(Stage, &'static str); Stage::Exec as usize + 1] = [
-        (Stage::Environment, "cannot make its environment:"),
-        (Stage::User, "cannot look up"),
-        (Stage::Command, "cannot run"),
-        (Stage::Clone, "cannot start a process"),
-        (Stage::ProcessGroup, "cannot give it a process group of its own"),
-        (Stage::Terminal, "cannot give it the terminal"),
-        (Stage::StandardInput, "cannot make its descriptor 0 of"),
-        (Stage::Descriptors, "cannot place"),
-        (Stage::Limit, "cannot set limit"),
-        (Stage::Nice, "cannot set nice"),
-        (Stage::Groups, "cannot set the groups of"),
-        (Stage::SetGroup, "cannot become group"),
-        (Stage::SetUser, "cannot become user"),
-        (Stage::Directory, "cannot change directory to"),
-        (Stage::ParentDeath, "cannot tie it to prebind's life"),
-        (Stage::Exec, "cannot run"),
+    /// Every stage with what it tries, and the exit code that systemd gives a process that fails there (systemd.exec(5),
+    /// PROCESS EXIT CODES); 1 where systemd has none, because it fails before there is a process. Compiles only if no
+    /// stage is missing.
+    const TABLE: [(Stage, &'static str, u8); Stage::Exec as usize + 1] = [
+        (Stage::Environment, "cannot make its environment:", 1),
+        (Stage::EnvironmentFile, "cannot read environment file", 1),
+        (Stage::User, "cannot look up", 217),
+        (Stage::Group, "cannot look up", 216),
+        (Stage::Command, "cannot run", 203),
+        (Stage::OpenFile, "cannot open for it", 202),
+        (Stage::RuntimeDirectory, "cannot make its runtime directory", 233),
+        (Stage::StateDirectory, "cannot make its state directory", 238),
+        (Stage::CacheDirectory, "cannot make its cache directory", 239),
+        (Stage::LogsDirectory, "cannot make its logs directory", 240),
+        (Stage::ConfigurationDirectory, "cannot make its configuration directory", 241),
+        (Stage::Clone, "cannot start a process", 1),
+        (Stage::ProcessGroup, "cannot give it a process group of its own", 220),
+        (Stage::Session, "cannot give it a session of its own", 220),
+        (Stage::Terminal, "cannot give it the terminal", 208),
+        (Stage::StandardInput, "cannot make its descriptor 0 of", 208),
+        (Stage::StandardOutput, "cannot make its descriptor 1 of", 209),
+        (Stage::StandardError, "cannot make its descriptor 2 of", 222),
+        (Stage::Descriptors, "cannot place", 202),
+        (Stage::OomScore, "cannot set OOM score", 206),
+        (Stage::CoredumpFilter, "cannot set coredump filter", 205),
+        (Stage::Limit, "cannot set limit", 205),
+        (Stage::Nice, "cannot set nice", 201),
+        (Stage::Scheduling, "cannot set CPU scheduling", 214),
+        (Stage::Affinity, "cannot tie it to CPUs", 215),
+        (Stage::IoPriority, "cannot set IO scheduling", 211),
+        (Stage::TimerSlack, "cannot set timer slack", 212),
+        (Stage::Personality, "cannot set personality", 230),
+        (Stage::Capabilities, "cannot set its capabilities", 218),
+        (Stage::SecureBits, "cannot set securebits", 213),
+        (Stage::Groups, "cannot set the groups of", 216),
+        (Stage::SetGroup, "cannot become group", 216),
+        (Stage::SetUser, "cannot become user", 217),
+        (Stage::Directory, "cannot change directory to", 200),
+        (Stage::NoNewPrivileges, "cannot deny it new privileges", 227),
+        (Stage::ParentDeath, "cannot tie it to prebind's life", 1),
+        (Stage::Exec, "cannot run", 203),
     ];
 
     /// What was tried: `cannot change directory to`.
@@ -89,6 +118,20 @@ pub struct SpawnError {
 }
 
 impl SpawnError {
+    /// What systemd would say that the process ended with: 2xx, or 1 where it has no code.
+    pub fn exit_code(&self) -> u8 {
+        Stage::TABLE[self.stage as usize].2
+    }
+
+    /// The same of a command of a unit: it is named, `ExecStartPre=`, in the place of the worker.
+    pub(super) fn of_step(mut self, service: &str, key: &str) -> SpawnError {
+        self.message = match self.message.strip_prefix("worker of ") {
+            Some(rest) => format!("{key}= of {rest}"),
+            None => format!("{key}= of '{service}': {}", self.message),
+        };
+        self
+    }
+
     /// A message of its own words.
     pub(super) fn new(stage: Stage, errno: Errno, message: impl Into<String>) -> SpawnError {
         SpawnError { stage, errno: errno as i32, message: message.into() }
@@ -132,6 +175,9 @@ fn remedy(stage: Stage, errno: Errno) -> Option<&'static str> {
         (Stage::Limit, Errno::EINVAL) => Some("the soft limit is above the hard one"),
         (Stage::Nice, Errno::EACCES | Errno::EPERM) => Some("only root raises a priority"),
         (Stage::Groups | Stage::SetGroup | Stage::SetUser, Errno::EPERM) => Some("prebind is not root"),
+        (Stage::Capabilities | Stage::SecureBits, Errno::EPERM) => Some("prebind has too few capabilities itself"),
+        (Stage::Scheduling | Stage::IoPriority, Errno::EPERM) => Some("only root, or see RLIMIT_RTPRIO"),
+        (Stage::Affinity, Errno::EINVAL) => Some("none of these CPUs may be used here"),
         (Stage::ParentDeath, Errno::ESRCH) => Some("prebind is gone"),
         _ => None,
     }

@@ -1,21 +1,31 @@
 //! The mechanism that turns one decision of the supervisor into one running worker. It receives the plan, the open
 //! sockets and a [`Copy`]; it hands back a pid, or a [`SpawnError`] with stage and errno in the same call, so that a
 //! worker that could not be started is never seen to "die". Everything that allocates or looks up happens before the
-//! clone (recipe.rs); the child only makes raw system calls (clone.rs, the room's `unsafe`). It never decides when.
+//! clone (recipe.rs); the child only makes raw system calls (clone/, most of the room's `unsafe`). It never decides when.
 
 mod clone;
+mod command;
+mod directories;
 mod envfile;
 mod environment;
+mod environment_files;
 mod error;
+mod exec_words;
 mod fill;
 mod identity;
+mod in_place;
+mod limits;
 mod lookup;
 mod priority;
 mod recipe;
+mod stdio;
 #[cfg(test)]
 mod tests;
+mod unit_environment;
 
+pub use directories::remove_directories;
 pub use error::{SpawnError, Stage};
+pub use in_place::{Placed, die_with_parent, exec_in_place, modest_nofile};
 pub use priority::renice_self;
 
 use crate::plan::{Plan, ServiceId, ServiceSpec, SocketId, Step};
@@ -87,8 +97,8 @@ pub fn raise_nofile() -> Option<(u64, u64)> {
 
 /// The user and group that a service's workers change to, if they do.
 pub fn worker_ids(service: &ServiceSpec) -> Result<Option<(u32, u32)>, SpawnError> {
-    let identity = identity::look_up(service.user.as_deref(), service.group.as_deref())?;
-    Ok(identity.change.and_then(|change| Some((change.uid?, change.gid))))
+    let identity = identity::of_service(service)?;
+    Ok(identity.change.and_then(|change| Some((change.uid?, change.gid?))))
 }
 
 /// One worker to launch.
@@ -132,8 +142,8 @@ pub enum Part {
 /// A connection that a worker is started for.
 #[derive(Debug)]
 pub struct Served {
-    /// Itself.
-    pub fd: OwnedFd,
+    /// Itself; `None`: the main process has it already.
+    pub fd: Option<OwnedFd>,
     /// What stands between `@` and the type in its unit's name.
     pub instance: Instance,
     /// REMOTE_ADDR and REMOTE_PORT.
@@ -167,7 +177,8 @@ pub struct OutcomeWords {
 pub struct Launched {
     /// Its process, a direct child, leader of its own process group.
     pub pid: i32,
-    /// What could not be honoured and did not stop the launch, one line each: lines of an environment file.
+    /// What could not be honoured and did not stop the launch, one line each: lines of an environment file, a limit that
+    /// may not be raised so high.
     pub remarks: Vec<String>,
 }
 
@@ -191,9 +202,12 @@ pub fn launch(base: &Base, plan: &Plan, sockets: &Sockets, copy: &Copy) -> Resul
 }
 
 fn launch_with(base: &Base, service: &ServiceSpec, given: &[Given], copy: &Copy) -> Result<Launched, SpawnError> {
-    let mut recipe = recipe::Recipe::new(base, service, given, copy)?;
-    match clone::run(&mut recipe.steps) {
-        Ok(pid) => Ok(Launched { pid, remarks: recipe.remarks }),
-        Err(failure) => Err(recipe.explain(service, failure)),
+    let launched = recipe::Recipe::new(base, service, given, copy).and_then(|recipe| recipe.run(service));
+    match copy.part {
+        Part::Main(_) => launched,
+        // What there is to remark of a step is as true of the worker itself, and told with that.
+        Part::Step(step, _) => launched
+            .map(|launched| Launched { remarks: Vec::new(), ..launched })
+            .map_err(|error| error.of_step(&service.name, step.key())),
     }
 }

@@ -1,21 +1,20 @@
 //! Everything that has to be known before a clone: the plan, the sockets and this worker become [`Steps`] that the
 //! child follows without a thought; and what failed becomes a message again.
 
-use super::clone::{Failure, Steps, Strings};
-use super::environment::{Environment, no_such_socket};
+use super::clone::{self, Failure, Privileges, Steps, Tuning};
+use super::command::{self, Chosen, c_string};
+use super::environment::Environment;
 use super::error::{SpawnError, Stage};
+use super::identity::{self, Identity};
 use super::lookup::{self, Search};
-use super::{Base, Copy, Given, fill, identity};
-use crate::plan::{Command, Limit, Resource, ServiceSpec};
-use libc::c_int;
+use super::stdio::{self, Streams};
+use super::{Base, Copy, Given, Launched, directories, limits, unit_environment};
+use crate::plan::{Privilege, ProcessSpec, ServiceSpec};
 use nix::errno::Errno;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
-
-/// The hidden first argument under which prebind is its own demonstration worker.
-const DEMO_ARGUMENT: &str = "--demo-worker";
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// A launch, prepared.
 #[derive(Debug)]
@@ -26,47 +25,87 @@ pub(super) struct Recipe {
     pub(super) remarks: Vec<String>,
     /// For the message of a command that cannot be run.
     search: Search,
+    /// Open until the child has its copies.
+    _streams: Streams,
 }
 
 impl Recipe {
-    /// Looks everything up and allocates everything.
+    /// Looks everything up, opens and allocates everything.
     pub(super) fn new(base: &Base, service: &ServiceSpec, given: &[Given], copy: &Copy) -> Result<Recipe, SpawnError> {
         let mut remarks = Vec::new();
-        let identity = identity::look_up(service.user.as_deref(), service.group.as_deref())?;
-        let environment = Environment::new(base, service, given, copy, identity.login, &mut remarks)?;
-        let path = environment.get("PATH").unwrap_or(OsStr::new(lookup::DEFAULT_PATH)).to_owned();
-        let directory = match &service.chdir {
-            Some(directory) => base.start_dir.join(directory),
-            None => base.start_dir.clone(),
+        let process = &service.process;
+        let chosen = command::choose(service, copy.part)?;
+        let mut identity = identity::of_service(service)?;
+        directories::make(service, identity.owner)?;
+        let directory = directory(base, service, &mut identity)?;
+        let streams = Streams::open(base, service, given, copy, &mut remarks)?;
+        let names: Vec<&str> = stdio::passed(service, given, copy, &streams.files).map(|(_, name)| name).collect();
+        let environment = match process.unit {
+            true => unit_environment::make(base, service, given, &names, copy, &identity, &mut remarks)?,
+            false => {
+                let login = std::mem::take(&mut identity.login);
+                Environment::new(base, service, given, &names, copy, login, &mut remarks)?
+            }
         };
-        let (word, arguments) = arguments(service, given, copy)?;
-        let search = Search { word, path, directory, user: service.user.clone() };
-        let files = match &service.command {
-            Command::Demo => vec![base.own_path.clone()],
-            Command::Program(_) | Command::Execs(_) => lookup::find(&search, identity.change.is_some()),
+        let path = match chosen {
+            Chosen::Exec(..) => unit_environment::PATH.into(),
+            _ => environment.get("PATH").unwrap_or(OsStr::new(lookup::DEFAULT_PATH)).to_owned(),
+        };
+        let (word, arguments) = chosen.words(service, given, copy, &environment)?;
+        let change = identity.change.map(|change| match chosen.privilege() {
+            Privilege::Unit => change,
+            // systemd gives the unit's groups to what keeps its ids, too.
+            Privilege::KeepIds | Privilege::Full => clone::Change { uid: None, gid: None, ..change },
+        });
+        let search = Search { word, path, directory, user: service.user.clone().filter(|_| change.is_some()) };
+        let files = match chosen {
+            Chosen::Demo => vec![base.own_path.clone()],
+            Chosen::Program(_) | Chosen::Exec(..) => lookup::find(&search, change.is_some()),
         };
         if files.is_empty() {
             return Err(lookup::explain(Stage::Command, &search, None, Errno::ENOENT));
         }
-        let block = environment.block(service)?;
         let steps = Steps {
-            stdin_null: base.stdin_null && copy.terminal.is_none(),
+            // The terminal is prebind's session's: who gets it stays in that.
+            session: process.unit && copy.terminal.is_none(),
+            ignore_sigpipe: process.ignore_sigpipe,
+            standard: streams.standard,
             terminal: copy.terminal.map(|fd| fd.as_raw_fd()),
-            moves: moves(given, copy),
+            moves: moves(service, given, copy, &streams),
             umask: service.umask,
-            limits: limits(base, service),
+            limits: limits::all(base, service, chosen.privilege() == Privilege::Full),
             nice: service.nice,
-            change: identity.change,
+            tuning: tuning(process),
+            privileges: privileges(process, chosen.privilege()),
+            lenient: process.unit,
+            skipped: clone::Skipped::default(),
+            change,
             directory: c_string(service, search.directory.clone().into())?,
             // The start directory is prebind's own: a worker's user need not be able to enter it by name.
-            directory_first: service.chdir.is_none(),
+            directory_first: service.chdir.is_none() && !process.unit,
+            directory_may_be_missing: process.directory_may_be_missing,
             parent_death: service.die_with_parent.then_some((libc::SIGUSR2, base.master_pid)),
             files: files.into_iter().map(|file| c_string(service, file.into())).collect::<Result<_, _>>()?,
+            shell: !matches!(chosen, Chosen::Exec(..)),
             arguments,
-            environment: block.strings,
-            pid_slots: block.pid_slots,
+            environment: environment.block(service)?,
         };
-        Ok(Recipe { steps, remarks, search })
+        Ok(Recipe { steps, remarks, search, _streams: streams })
+    }
+
+    /// Launches.
+    pub(super) fn run(mut self, service: &ServiceSpec) -> Result<Launched, SpawnError> {
+        let pid = clone::run(&mut self.steps).map_err(|failure| self.explain(service, failure))?;
+        let Steps { skipped, tuning, nice, limits, .. } = &self.steps;
+        if let Some(score) = tuning.oom_score_adjust.filter(|_| skipped.oom_score_adjust) {
+            self.remarks.push(format!("OOM score not set to {score}: prebind may not lower it"));
+        }
+        if let Some(nice) = nice.filter(|_| skipped.nice) {
+            self.remarks.push(format!("nice not set to {nice}: prebind may not raise a priority"));
+        }
+        let lowered = limits::lowered(limits, skipped.limits);
+        self.remarks.extend(lowered.map(|limit| format!("limit {} lowered to what may be had", limits::text(limit))));
+        Ok(Launched { pid, remarks: self.remarks })
     }
 
     /// The message for a failure of the child, or of the clone.
@@ -78,101 +117,85 @@ impl Recipe {
                     self.steps.files.get(failure.index).map(|file| Path::new(OsStr::from_bytes(file.to_bytes())));
                 return lookup::explain(Stage::Exec, &self.search, file, failure.errno);
             }
-            Stage::StandardInput => "/dev/null".into(),
+            Stage::StandardInput | Stage::StandardOutput | Stage::StandardError => {
+                match self.steps.standard[failure.stage as usize - Stage::StandardInput as usize] {
+                    clone::Standard::CopyOf(number) => format!("descriptor {number}"),
+                    clone::Standard::Own | clone::Standard::Null => "/dev/null".into(),
+                }
+            }
             Stage::Descriptors => format!("descriptor {}", 3 + failure.index),
-            Stage::Limit => self.steps.limits.get(failure.index).map(limit_text).unwrap_or_default(),
+            Stage::Limit => self.steps.limits.get(failure.index).map(limits::text).unwrap_or_default(),
             Stage::Nice => self.steps.nice.unwrap_or_default().to_string(),
+            Stage::OomScore => self.steps.tuning.oom_score_adjust.unwrap_or_default().to_string(),
+            Stage::CoredumpFilter => format!("{:#x}", self.steps.tuning.coredump_filter.unwrap_or_default()),
+            Stage::Affinity => {
+                let numbers: Vec<String> = service.process.cpu_affinity.iter().map(u32::to_string).collect();
+                numbers.join(",")
+            }
+            Stage::Personality => format!("{:#x}", self.steps.tuning.personality.unwrap_or_default()),
             Stage::Groups => quoted(&service.user).unwrap_or_else(|| "the worker".into()),
             Stage::SetGroup => quoted(&service.group)
                 .or(quoted(&service.user).map(|user| format!("of user {user}")))
                 .unwrap_or_default(),
             Stage::SetUser => quoted(&service.user).unwrap_or_default(),
             Stage::Directory => format!("'{}'", self.search.directory.display()),
-            Stage::Environment
-            | Stage::User
-            | Stage::Command
-            | Stage::Clone
-            | Stage::ProcessGroup
-            | Stage::Terminal
-            | Stage::ParentDeath => String::new(),
+            _ => String::new(),
         };
         SpawnError::of_worker(&service.name, failure.stage, &thing, failure.errno)
     }
 }
 
-/// The program's name and the whole argument list, filled in.
-fn arguments(service: &ServiceSpec, given: &[Given], copy: &Copy) -> Result<(OsString, Strings), SpawnError> {
-    let words: Vec<OsString> = match &service.command {
-        Command::Demo => vec!["prebind".into(), DEMO_ARGUMENT.into()],
-        Command::Program(templates) => templates
-            .iter()
-            .map(|template| fill::fill(template, given, copy))
-            .collect::<Result<_, _>>()
-            .map_err(|_| no_such_socket(service, "COMMAND"))?,
-        Command::Execs(execs) => execs
-            .iter()
-            .flat_map(|exec| &exec.words)
-            .map(|template| fill::fill(template, given, copy))
-            .collect::<Result<_, _>>()
-            .map_err(|_| no_such_socket(service, "ExecStart="))?,
-    };
-    let mut strings = Strings::default();
-    for word in &words {
-        strings.push(&[word.as_bytes()]).ok_or_else(|| has_nul(service, word))?;
+/// Where the process starts. `~` is the user's home, which then is told too.
+fn directory(base: &Base, service: &ServiceSpec, identity: &mut Identity) -> Result<PathBuf, SpawnError> {
+    match &service.chdir {
+        Some(directory) if service.process.unit && directory == Path::new("~") => {
+            let home = identity::home(identity)?;
+            if identity.login.iter().all(|(key, _)| *key != "HOME") {
+                identity.login.push(("HOME", home.clone().into()));
+            }
+            Ok(home)
+        }
+        Some(directory) => Ok(base.start_dir.join(directory)),
+        None if service.process.unit => Ok("/".into()),
+        None => Ok(base.start_dir.clone()),
     }
-    Ok((words.into_iter().next().unwrap_or_default(), strings))
 }
 
-/// The sockets from 3 on, then the connection to the control socket.
-fn moves(given: &[Given], copy: &Copy) -> Vec<(i32, i32)> {
-    let sources = given.iter().map(|socket| socket.fd).chain(copy.control_fd);
-    sources.zip(3..).map(|(fd, target)| (fd.as_raw_fd(), target)).collect()
+/// What is passed from 3 on, then the connection to the control socket.
+fn moves(service: &ServiceSpec, given: &[Given], copy: &Copy, streams: &Streams) -> Vec<(i32, i32)> {
+    let passed = stdio::passed(service, given, copy, &streams.files).map(|(fd, _)| fd);
+    passed.chain(copy.control_fd).zip(3..).map(|(fd, target)| (fd.as_raw_fd(), target)).collect()
 }
 
-/// The limits asked for, and prebind's original one of open files where none was.
-fn limits(base: &Base, service: &ServiceSpec) -> Vec<(c_int, [u64; 2])> {
-    let asked = service.limits.iter().map(|Limit { resource, soft, hard }| {
-        let value = |value: Option<u64>| value.unwrap_or(u64::MAX);
-        (resource_number(*resource), [value(*soft), value(*hard)])
-    });
-    let own = base.nofile.filter(|_| service.limits.iter().all(|limit| limit.resource != Resource::Nofile));
-    own.map(|(soft, hard)| (resource_number(Resource::Nofile), [soft, hard])).into_iter().chain(asked).collect()
+fn tuning(process: &ProcessSpec) -> Tuning {
+    const RESET_ON_FORK: i32 = 0x4000_0000;
+    let word = |cpu: u32| (cpu / usize::BITS) as usize;
+    let mut affinity = vec![0; process.cpu_affinity.iter().map(|&cpu| word(cpu) + 1).max().unwrap_or(0)];
+    for &cpu in &process.cpu_affinity {
+        affinity[word(cpu)] |= 1 << (cpu % usize::BITS);
+    }
+    Tuning {
+        oom_score_adjust: process.oom_score_adjust,
+        coredump_filter: process.coredump_filter,
+        scheduling: process.scheduling.map(|scheduling| {
+            (scheduling.policy | if scheduling.reset_on_fork { RESET_ON_FORK } else { 0 }, scheduling.priority)
+        }),
+        affinity,
+        io_priority: process.io_priority.map(|(class, level)| i32::from(class) << 13 | i32::from(level)),
+        timer_slack_ns: process.timer_slack_ns,
+        personality: process.personality,
+    }
 }
 
-fn limit_text((number, [soft, hard]): &(c_int, [u64; 2])) -> String {
-    let name = Resource::ALL.iter().find(|(_, resource)| resource_number(*resource) == *number);
-    let value = |value: u64| if value == u64::MAX { "infinity".into() } else { value.to_string() };
-    format!("{}={}:{}", name.map_or("?", |(name, _)| name), value(*soft), value(*hard))
-}
-
-fn resource_number(resource: Resource) -> c_int {
-    let number = match resource {
-        Resource::As => libc::RLIMIT_AS,
-        Resource::Core => libc::RLIMIT_CORE,
-        Resource::Cpu => libc::RLIMIT_CPU,
-        Resource::Data => libc::RLIMIT_DATA,
-        Resource::Fsize => libc::RLIMIT_FSIZE,
-        Resource::Locks => libc::RLIMIT_LOCKS,
-        Resource::Memlock => libc::RLIMIT_MEMLOCK,
-        Resource::Msgqueue => libc::RLIMIT_MSGQUEUE,
-        Resource::Nice => libc::RLIMIT_NICE,
-        Resource::Nofile => libc::RLIMIT_NOFILE,
-        Resource::Nproc => libc::RLIMIT_NPROC,
-        Resource::Rss => libc::RLIMIT_RSS,
-        Resource::Rtprio => libc::RLIMIT_RTPRIO,
-        Resource::Rttime => libc::RLIMIT_RTTIME,
-        Resource::Sigpending => libc::RLIMIT_SIGPENDING,
-        Resource::Stack => libc::RLIMIT_STACK,
-    };
-    number as c_int // unsigned in glibc, signed in musl
-}
-
-fn c_string(service: &ServiceSpec, word: OsString) -> Result<CString, SpawnError> {
-    CString::new(word.into_vec()).map_err(|error| has_nul(service, OsStr::from_bytes(&error.into_vec())))
-}
-
-fn has_nul(service: &ServiceSpec, word: &OsStr) -> SpawnError {
-    let word = word.to_string_lossy().replace('\0', "\\0");
-    let message = format!("worker of '{}': '{word}' has a NUL byte in it", service.name);
-    SpawnError::new(Stage::Environment, Errno::EINVAL, message)
+/// `+` leaves all of them alone, `!` none.
+fn privileges(process: &ProcessSpec, privilege: Privilege) -> Privileges {
+    match privilege {
+        Privilege::Full => Privileges::default(),
+        Privilege::Unit | Privilege::KeepIds => Privileges {
+            bounding: process.capability_bounding_set,
+            ambient: process.ambient_capabilities,
+            secure_bits: process.secure_bits,
+            no_new_privileges: process.no_new_privileges,
+        },
+    }
 }

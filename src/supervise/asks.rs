@@ -91,6 +91,7 @@ impl Supervisor {
 
     pub(super) fn asked_to_restart(
         &mut self,
+        now: Nanos,
         id: AskId,
         service: Option<&str>,
         slot: Option<u32>,
@@ -117,7 +118,7 @@ impl Supervisor {
         }
         self.open_ask(id, meant.len());
         for n in meant {
-            self.begin_restart(n, slot, Some(Ask { id, drained: false }), out);
+            self.begin_restart(now, n, slot, Some(Ask { id, drained: false }), out);
         }
         Ok(())
     }

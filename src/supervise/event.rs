@@ -1,8 +1,8 @@
 //! What the supervisor is told ([`Event`]) and what it wants done ([`Action`]). No pid, no descriptor, no time.
 
-use super::{Answer, Happening, Settings};
+use super::{Answer, Happening, RunResult, Settings};
 use crate::notify::Note;
-use crate::plan::{Nanos, ServiceId, Signal, Strategy};
+use crate::plan::{Nanos, ServiceId, Signal, SocketId, Step, Strategy};
 use serde::{Deserialize, Serialize};
 
 /// A child, named by the supervisor when it asks for the spawn. Never used twice.
@@ -20,6 +20,8 @@ pub enum Ended {
     Code(u8),
     /// A signal killed it.
     Signal(Signal),
+    /// The same, and it dumped its core.
+    Dumped(Signal),
     /// Somebody else saw how: whatever ran in prebind's place for a moment.
     Unseen,
 }
@@ -52,6 +54,30 @@ pub enum Event {
     Replaced,
     /// The replacement of this process failed; nothing changed. Why.
     ReplaceFailed(String),
+    /// A command around a unit's worker ended. `group_left`: processes of the worker, itself or others, live on.
+    StepEnded {
+        /// Of which worker.
+        child: ChildId,
+        /// How.
+        how: Ended,
+        /// Whether anything is left of the worker beside it.
+        group_left: bool,
+    },
+    /// The outcome of [`Action::Run`], where that could not be started: as if it had ended with the failure's code.
+    StepFailed(ChildId, SpawnFailure),
+    /// The answer to [`Action::FindMain`].
+    MainFound(ChildId, Found),
+    /// Something waits on a socket that was asked to be listened to.
+    Traffic(SocketId),
+    /// A client connected to a service that starts a worker for each.
+    Connected {
+        /// Which service.
+        service: ServiceId,
+        /// The connection's name, never used twice.
+        connection: ConnectionId,
+        /// The same for clients that count as one source.
+        source: u64,
+    },
     /// A worker spoke on the notify socket.
     Said(ChildId, Note),
     /// A worker acknowledged by einhorn's protocol.
@@ -76,6 +102,21 @@ pub enum Accepting {
     /// /proc does not tell, or none of its sockets listens.
     Unknown,
 }
+
+/// Whether the main process was found of a worker whose first process ended (`Type=forking`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It is watched from now on.
+    Yes,
+    /// Its pid file does not name a live process yet.
+    NotYet,
+    /// Nothing is left that could be it.
+    Nobody,
+}
+
+/// A connection that a worker is to be started for, named by linux/.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ConnectionId(pub u64);
 
 /// What a signal to prebind means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +144,8 @@ pub enum Told {
 pub struct SpawnFailure {
     /// The whole message, one line: what was tried, why it failed, the remedy.
     pub message: String,
+    /// As which exit code it counts for a unit (systemd.exec(5), 200 and up).
+    pub code: u8,
 }
 
 /// What a client of the control socket wants of the supervisor. Service names are those of the plan.
@@ -145,6 +188,11 @@ pub enum Command {
     /// Give the upgrade up that is under way.
     Rollback {
         /// `None`: all services that have one.
+        service: Option<String>,
+    },
+    /// Let the workers read their configuration again, or, where they cannot, upgrade.
+    Reload {
+        /// `None`: all services.
         service: Option<String>,
     },
     /// Replace prebind's own program in place.
@@ -216,6 +264,22 @@ pub enum Action {
     CloseSlots(ServiceId, Vec<bool>),
     /// No worker is left that may have them: the retired sockets are closed, retired services forgotten.
     CloseRetired,
+    /// Run a command around a unit's worker; answered by `StepEnded`, or at once by `StepFailed`.
+    Run(Run),
+    /// Send a signal to the process group of the command that runs around a worker.
+    SignalStep(ChildId, Signal),
+    /// Look for the main process that the first one left behind; answered at once.
+    FindMain(ChildId),
+    /// Listen for traffic on the sockets of a service, or for connections; or do not any more.
+    Listen(ServiceId, bool),
+    /// Throw away what waits on the sockets of a service.
+    Flush(ServiceId),
+    /// Close a connection: nobody is started for it.
+    Refuse(ConnectionId),
+    /// The service failed for good: sockets that nobody else has are closed.
+    CloseSockets(ServiceId),
+    /// Nothing runs or is about to for the service: what is kept for its workers only can go.
+    Inactive(ServiceId),
     /// Answer a request; each is answered exactly once.
     Answer(AskId, Answer),
     /// Tell log and subscribers.
@@ -225,7 +289,7 @@ pub enum Action {
 }
 
 /// A worker to start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// Its name from now on.
     pub child: ChildId,
@@ -237,13 +301,34 @@ pub struct Start {
     pub generation: u32,
     /// EINHORN_CHILD_INDEX: the lowest number that no live worker of the service uses.
     pub index: u32,
+    /// Which of its commands: the n-th of a oneshot, else 0.
+    pub part: u16,
+    /// The connection that it is for.
+    pub connection: Option<ConnectionId>,
+}
+
+/// A command to run around a unit's worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The worker.
+    pub start: Start,
+    /// Which command.
+    pub step: Step,
+    /// The n-th of that step.
+    pub at: u16,
+    /// How the worker went so far.
+    pub result: RunResult,
+    /// How its main process ended, if it did.
+    pub main: Option<Ended>,
 }
 
 /// What the manager above prebind is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Upward {
-    /// READY=1, once.
+    /// READY=1: once when everything is ready first, and after each `Reloading`.
     Ready,
+    /// RELOADING=1 with MONOTONIC_USEC=.
+    Reloading,
     /// STOPPING=1, once.
     Stopping,
     /// STATUS=.

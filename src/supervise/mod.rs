@@ -28,6 +28,28 @@
 //! A successor that fails is tried again after the same back-off, 3 times in all; then the restart halts and the old
 //! workers serve on. If the old holder dies meanwhile, the successor holds the slot.
 //!
+//! # Units
+//!
+//! A unit's worker is one run of the unit: commands around the main process, one at a time, in this order.
+//!
+//! | state | what runs | ends well | ends badly, or not in time |
+//! |---|---|---|---|
+//! | preparing | ExecCondition=, ExecStartPre= | the next one; then the main process: starting | fails; a condition that says no is no failure: the slot is over |
+//! | starting | the main process (of a oneshot: one part after the other; of a daemon: the one that leaves it behind) | as above; a oneshot when the last part succeeded, a daemon when the main process was found | fails |
+//! | posting | ExecStartPost= | ready | fails, without ExecStop= |
+//! | ready | the main process, or nothing (`remain`); ExecReload= on demand | stays | fails |
+//! | asked | ExecStop= | told to stop | told to stop |
+//! | stopping, lingering | as above | cleaning | killed |
+//! | cleaning | ExecStopPost= | gone | gone |
+//!
+//! What went wrong first is the worker's *result*; `Restart=` and the lists of exit statuses decide by it. The slot of a
+//! unit's worker is filled again when that one is gone and its delay is over; where it was started too often it is over for
+//! good. Workers of a daemon or a oneshot do not overlap: an upgrade stops the old one first.
+//!
+//! A service that starts by traffic is *asleep* until there is some, and again when all its slots are over; traffic too often
+//! in too short a time ends it. A service with a worker for each connection has no slots; connections beyond its limits are
+//! closed at once.
+//!
 //! HUP asks for prebind's own replacement first; the next program begins an upgrade of every service. What its plan does
 //! not ask for any more is *retired*: a service has no slots, a socket no new worker, and both are closed when every
 //! worker older than the replacement is gone.
@@ -35,11 +57,13 @@
 //! Stopping is final: nothing is spawned, every request is answered, and the end comes when no child is left.
 
 mod asks;
+mod begin;
 mod event;
 mod limits;
 pub mod planted;
 mod policy;
 mod ready;
+mod reload;
 mod replace;
 mod request;
 mod rollout;
@@ -47,14 +71,23 @@ mod service;
 mod slot;
 mod status;
 mod steer;
+mod steps;
 mod stop;
+mod traffic;
+mod unit;
 mod upgrade;
+mod verdict;
 mod worker;
 
-pub use event::{Accepting, Action, AskId, ChildId, Command, Ended, Event, SpawnFailure, Start, Told, Upward, Wait};
-pub use status::{
-    Answer, Happening, HowReady, LastUpgrade, Next, Outcome, Phase, ServiceStatus, Settings, Status, Who, WorkerStatus,
+pub use event::{
+    Accepting, Action, AskId, ChildId, Command, ConnectionId, Ended, Event, Found, Run, SpawnFailure, Start, Told,
+    Upward, Wait,
 };
+pub use status::{
+    Answer, Happening, HowReady, LastUpgrade, Next, Outcome, Phase, ServiceStatus, Settings, Status, UnitHappening,
+    Who, WorkerStatus,
+};
+pub use verdict::RunResult;
 
 use crate::exit::Exit;
 use crate::plan::{Nanos, Plan, ServiceId};
@@ -87,6 +120,8 @@ pub struct Supervisor {
     /// Set once, by whatever ends it all.
     stopping: Option<stop::Stop>,
     all_were_ready: bool,
+    /// The manager above us was told RELOADING=1, and is to be told READY=1.
+    reloading: bool,
     above: Above,
     /// When the manager above us is told WATCHDOG=1 next.
     ping_at: Option<Nanos>,
@@ -108,6 +143,7 @@ impl Supervisor {
             closing: None,
             stopping: None,
             all_were_ready: false,
+            reloading: false,
             above,
             ping_at: None,
             told_status: String::new(),
@@ -126,7 +162,14 @@ impl Supervisor {
             Event::Exited { child, how, group_left, foreground } => {
                 self.exited(now, child, how, group_left, foreground, out);
             }
-            Event::GroupGone(child) => self.gone(child, out),
+            Event::GroupGone(child) => self.group_gone(now, child, out),
+            Event::StepEnded { child, how, group_left } => self.step_ended(now, child, how, group_left, out),
+            Event::StepFailed(child, failure) => self.step_failed(now, child, failure.message, failure.code, out),
+            Event::MainFound(child, found) => self.main_found(now, child, found, out),
+            Event::Traffic(socket) => self.traffic(now, socket, out),
+            Event::Connected { service, connection, source } => {
+                self.connected(now, usize::from(service.0), connection, source, out);
+            }
             Event::HoldsSockets(child, holds) => self.sockets_seen(now, child, holds, out),
             Event::Accepting(child, accepting) => self.accepting_seen(now, child, accepting, out),
             Event::Replaced => self.replaced(now, out),
@@ -168,8 +211,11 @@ impl Supervisor {
             self.steer(n, out);
             self.fill(now, n, out);
             self.notice_drained(n, out);
+            self.notice_listening(n, out);
+            self.notice_inactive(n, out);
         }
         self.notice_retired(out);
+        self.notice_reloaded(out);
         self.notice_all_ready(now, out);
         self.notice_end(now, out);
         self.tell_status(out);
@@ -228,6 +274,12 @@ impl Supervisor {
     fn worker_deadline(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
         let Some(worker) = self.children.get(&child) else { return };
         match worker.state {
+            State::Preparing { .. } | State::Posting { .. } | State::Asked { .. } | State::Cleaning { .. } => {
+                self.step_overdue(now, child, out);
+            }
+            State::Starting { look: Some(look), .. } if look.at <= now && self.is_finding(child) => {
+                out.push(Action::FindMain(child));
+            }
             State::Starting { ready_at, deadline, look, .. } => {
                 if ready_at.is_some_and(|at| at <= now) {
                     self.time_has_come(now, child, out);
@@ -236,6 +288,9 @@ impl Supervisor {
                 } else if look.is_some_and(|look| look.at <= now) {
                     out.push(Action::LookAccepting(child));
                 }
+            }
+            State::Ready { watchdog_at, .. } if watchdog_at.is_none_or(|at| at > now) => {
+                self.ready_overdue(now, child, out)
             }
             State::Ready { .. } => self.watchdog_missed(now, child, out),
             State::Stopping { told, .. } => self.patience_over(now, child, told, out),

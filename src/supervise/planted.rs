@@ -59,11 +59,21 @@ pub enum Bug {
     RetiredTooSoon,
     /// After the replacement that HUP asked for, the workers are not upgraded.
     UpgradeForgotten,
+    /// A command around a unit's worker counts as a success however it ended.
+    StepFailureIgnored,
+    /// ExecStopPost= is not run.
+    StopPostForgotten,
+    /// Traffic starts a service however often it did lately.
+    TriggerLimitIgnored,
+    /// Connections are served without a limit.
+    ConnectionsUnlimited,
+    /// A unit's slot is filled while what comes after its worker still runs.
+    StartedTooSoon,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Bug; 27] = [
+    pub const ALL: [Bug; 32] = [
         Bug::NoBackOff,
         Bug::SpawnWhileStopping,
         Bug::NeverKilled,
@@ -91,6 +101,11 @@ impl Bug {
         Bug::ClosedTooSoon,
         Bug::RetiredTooSoon,
         Bug::UpgradeForgotten,
+        Bug::StepFailureIgnored,
+        Bug::StopPostForgotten,
+        Bug::TriggerLimitIgnored,
+        Bug::ConnectionsUnlimited,
+        Bug::StartedTooSoon,
     ];
 }
 

@@ -2,7 +2,8 @@
 
 use super::Settings;
 use super::service::Service;
-use crate::plan::{AckMode, Nanos, Plan, Restart, ServiceSpec, Signal, Strategy};
+use super::verdict::UnitPolicy;
+use crate::plan::{AckMode, Nanos, Plan, Restart, ServiceSpec, Signal, SocketId, StartWhen, Strategy};
 use serde::{Deserialize, Serialize};
 
 /// What of the plan the supervisor needs.
@@ -26,16 +27,26 @@ pub(super) struct Policy {
     pub(super) drain_delay_ns: Option<Nanos>,
     /// It has a socket for each slot.
     pub(super) slots: bool,
+    /// Something is kept for each slot.
+    pub(super) keeps: bool,
     pub(super) restart: Restart,
     pub(super) restart_given: bool,
+    pub(super) start: StartWhen,
+    /// Its sockets, where their traffic starts it.
+    pub(super) listens_on: Vec<SocketId>,
+    /// What a unit has beside all this.
+    pub(super) unit: Option<Box<UnitPolicy>>,
 }
 
 impl Policy {
     /// A service's.
     pub(super) fn of(spec: &ServiceSpec, plan: &Plan) -> Policy {
+        // Who has a connection does not wait on the sockets: it serves from the start.
+        let served = matches!(spec.start, StartWhen::PerConnection { .. });
+        let at_once = served && spec.ack == AckMode::Auto;
         Policy {
-            ack: spec.ack,
-            has_sockets: !spec.sockets.is_empty(),
+            ack: if at_once { AckMode::After(0) } else { spec.ack },
+            has_sockets: !spec.sockets.is_empty() && !served,
             min_ready_ns: spec.min_ready_ns,
             start_timeout_ns: spec.start_timeout_ns,
             backoff_base_ns: spec.backoff_base_ns,
@@ -51,8 +62,12 @@ impl Policy {
             upgrade_retries: spec.upgrade_retries,
             drain_delay_ns: spec.drain_delay_ns,
             slots: spec.sockets.iter().any(|id| plan.socket(*id).options.slots),
+            keeps: spec.fd_store_max > 0,
             restart: spec.restart,
             restart_given: spec.restart_given,
+            start: spec.start,
+            listens_on: if spec.start == StartWhen::AtOnce { Vec::new() } else { spec.sockets.clone() },
+            unit: UnitPolicy::of(spec),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::planted::{self, Bug};
 use super::slot::Pending;
 use super::upgrade::Failure;
 use super::worker::{Look, State, Worker};
-use super::{Accepting, Action, ChildId, Happening, HowReady, Supervisor};
+use super::{Accepting, Action, ChildId, Happening, HowReady, RunResult, Supervisor, UnitHappening};
 use crate::notify::Note;
 use crate::plan::{AckMode, Nanos, Signal};
 
@@ -20,13 +20,23 @@ impl Supervisor {
         }
     }
 
-    fn becomes_ready(&mut self, now: Nanos, child: ChildId, how: HowReady, out: &mut Vec<Action>) {
+    /// As good as ready: ExecStartPost= of a unit comes before it counts.
+    pub(super) fn becomes_ready(&mut self, now: Nanos, child: ChildId, how: HowReady, out: &mut Vec<Action>) {
+        if !self.posts(now, child, out) {
+            self.is_ready_now(now, child, how, out);
+        }
+    }
+
+    pub(super) fn is_ready_now(&mut self, now: Nanos, child: ChildId, how: HowReady, out: &mut Vec<Action>) {
         let worker = &self.children[&child];
         let watchdog_at = worker.watchdog_ns.map(|interval| now + interval);
         out.push(Action::Report(Happening::Ready(worker.who(child), how)));
         let (id, slot) = (worker.service, worker.slot);
         self.set_state(child, State::Ready { since: now, watchdog_at });
         self.report_progress(usize::from(id.0), out);
+        if self.children[&child].run.is_some() {
+            self.unit_is_ready(now, child, out);
+        }
         if planted::is(Bug::DoubleStart) && slot < self.service(id).number {
             self.service_mut(id).set_pending(slot, Pending::Due);
         }
@@ -85,7 +95,33 @@ impl Supervisor {
         }
     }
 
+    /// Whether its main process is looked for.
+    pub(super) fn is_finding(&self, child: ChildId) -> bool {
+        self.run_of(child).is_some_and(|run| run.finding)
+    }
+
+    /// A worker that is ready was so for as long as it may, or its reload takes too long.
+    pub(super) fn ready_overdue(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        let run = self.run_mut(child);
+        if run.reload.as_ref().is_some_and(|reload| reload.deadline <= now) {
+            if run.step.is_some() {
+                out.push(Action::SignalStep(child, Signal::KILL));
+            }
+            self.reload_ended(child, false, out);
+        }
+        let run = self.run_mut(child);
+        if run.runtime_until.is_some_and(|until| until <= now) {
+            run.note(RunResult::Timeout);
+            out.push(Action::Report(Happening::Unit(UnitHappening::RuntimeOver(self.children[&child].who(child)))));
+            self.leave_slot(now, child, &Failure::retry("was ready for as long as it may be"), out);
+            self.tell_to_stop(now, child, None, out);
+        }
+    }
+
     pub(super) fn start_timed_out(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        if self.run_of(child).is_some() {
+            self.run_mut(child).note(RunResult::Timeout);
+        }
         let who = self.children[&child].who(child);
         out.push(Action::Report(Happening::StartTimeout(who)));
         self.leave_slot(now, child, &Failure::fatal("was not ready in time"), out);
@@ -98,13 +134,21 @@ impl Supervisor {
             return;
         }
         let who = self.children[&child].who(child);
+        let mut signal = Signal::ABRT;
+        if self.run_of(child).is_some() {
+            signal = self.service(who.service).unit().kill.watchdog_signal;
+            let run = self.run_mut(child);
+            run.note(RunResult::Watchdog);
+            run.stop_done = true;
+        }
         out.push(Action::Report(Happening::WatchdogMissed(who)));
         self.leave_slot(now, child, &Failure::retry("failed its watchdog"), out);
-        self.tell_to_stop(now, child, Some(Signal::ABRT), out);
+        self.tell_to_stop(now, child, Some(signal), out);
     }
 
     /// What a worker said on the notify socket.
     pub(super) fn said(&mut self, now: Nanos, child: ChildId, note: &Note, out: &mut Vec<Action>) {
+        self.reload_said(child, note, out);
         let Some(worker) = self.children.get_mut(&child) else { return };
         if let Some(status) = &note.status {
             worker.status = if status.is_empty() { None } else { Some(status.as_str().into()) };
@@ -121,7 +165,7 @@ impl Supervisor {
         if let Some(usec) = note.extend_timeout_usec {
             worker.extend(now.saturating_add(usec.saturating_mul(1000)));
         }
-        let running = matches!(worker.state, State::Starting { .. } | State::Ready { .. });
+        let running = worker.runs();
         if note.stopping && running {
             self.stops_by_itself(now, child, out);
         } else if note.ready {

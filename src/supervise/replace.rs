@@ -4,7 +4,7 @@
 use super::asks::Ask;
 use super::planted::{self, Bug};
 use super::service::Service;
-use super::{Action, Answer, AskId, ChildId, Happening, Settings, Supervisor};
+use super::{Action, Answer, AskId, ChildId, Happening, Settings, Supervisor, Upward};
 use crate::plan::{Change, Nanos, Plan, ServiceId, Strategy};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -60,8 +60,8 @@ impl Supervisor {
                 continue;
             };
             let Some(mut known) = before.get_mut(was).and_then(Option::take) else { continue };
-            let number = spec.number.get();
-            if spec.retired || old.services[was].number.get() != number {
+            let number = service.number;
+            if spec.retired || (old.services[was].number.get() != number && !service.per_connection()) {
                 known.scale_to = Some(number);
             }
             Service { id: known.id, name: known.name, policy: known.policy, retired: known.retired, .. } = service;
@@ -71,6 +71,7 @@ impl Supervisor {
         for worker in self.children.values_mut() {
             if let Some(Some(id)) = change.services.get(usize::from(worker.service.0)) {
                 worker.service = *id;
+                worker.run.iter_mut().for_each(|run| run.start.service = *id);
             }
         }
         if change.retires(old, plan) {
@@ -93,8 +94,19 @@ impl Supervisor {
     }
 
     /// HUP: prebind itself first, with the plan as it is then, and the workers after it. The last one's strategy counts.
-    pub(super) fn replace_and_upgrade(&mut self, strategy: Option<Strategy>, ask: Option<AskId>) -> Result<(), String> {
+    pub(super) fn replace_and_upgrade(
+        &mut self,
+        strategy: Option<Strategy>,
+        ask: Option<AskId>,
+        out: &mut Vec<Action>,
+    ) -> Result<(), String> {
         self.refused_while_stopping()?;
+        // Before that it is starting, and READY=1 will say that it is not any more. Each request is told: a manager that
+        // asked again waits for a word that is younger.
+        if self.all_were_ready {
+            self.reloading = true;
+            out.push(Action::Upward(Upward::Reloading));
+        }
         let then = self.replacing.get_or_insert_default().then.get_or_insert_default();
         then.strategy = strategy;
         then.asks.extend(ask);
@@ -103,6 +115,8 @@ impl Supervisor {
 
     pub(super) fn replaced(&mut self, now: Nanos, out: &mut Vec<Action>) {
         let Replacing { asks, then } = self.replacing.take().unwrap_or_default();
+        // The next program listens for nobody yet.
+        self.services.iter_mut().for_each(|service| service.listening = false);
         out.push(Action::Report(Happening::Replaced));
         let message = "prebind was replaced in place, the workers went on";
         out.extend(asks.into_iter().map(|ask| Action::Answer(ask, Answer::Done(message.into()))));
@@ -137,9 +151,19 @@ impl Supervisor {
     pub(super) fn replace_failed(&mut self, why: &str, out: &mut Vec<Action>) {
         let Replacing { mut asks, then } = self.replacing.take().unwrap_or_default();
         asks.extend(then.unwrap_or_default().asks);
+        self.services.iter_mut().for_each(|service| service.listening = false);
         out.push(Action::Report(Happening::ReplaceFailed(why.into())));
         let message = format!("prebind was not replaced, nothing changed: {why}");
         out.extend(asks.into_iter().map(|ask| Action::Answer(ask, Answer::Refused(message.clone()))));
+    }
+
+    /// The upgrade that HUP asked for is over, well or not: the manager above is told.
+    pub(super) fn notice_reloaded(&mut self, out: &mut Vec<Action>) {
+        let busy = self.replacing.is_some() || self.services.iter().any(|service| service.rollout.is_some());
+        if self.reloading && !busy && self.stopping.is_none() {
+            self.reloading = false;
+            out.push(Action::Upward(Upward::Ready));
+        }
     }
 
     /// What the plan does not ask for any more goes with the last worker that may have it.

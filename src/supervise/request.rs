@@ -42,11 +42,15 @@ impl Supervisor {
                 out.push(Action::Answer(ask, either(answer)));
             }
             Command::Restart { service, slot } => {
-                let begun = self.asked_to_restart(ask, service.as_deref(), slot, out);
+                let begun = self.asked_to_restart(now, ask, service.as_deref(), slot, out);
                 out.extend(begun.err().map(|message| Action::Answer(ask, Answer::Refused(message))));
             }
             Command::Upgrade { service, strategy, timeout_ns, wait } => {
                 let begun = self.asked_to_upgrade(now, ask, service.as_deref(), (strategy, timeout_ns), wait, out);
+                out.extend(begun.err().map(|message| Action::Answer(ask, Answer::Refused(message))));
+            }
+            Command::Reload { service } => {
+                let begun = self.asked_to_reload(now, ask, service.as_deref(), out);
                 out.extend(begun.err().map(|message| Action::Answer(ask, Answer::Refused(message))));
             }
             Command::Reexec => {
@@ -54,7 +58,7 @@ impl Supervisor {
                 out.extend(begun.err().map(|message| Action::Answer(ask, Answer::Refused(message))));
             }
             Command::ReplaceAndUpgrade { strategy } => {
-                let begun = self.replace_and_upgrade(Some(strategy), Some(ask));
+                let begun = self.replace_and_upgrade(Some(strategy), Some(ask), out);
                 out.extend(begun.err().map(|message| Action::Answer(ask, Answer::Refused(message))));
             }
             Command::Promote { service } => {
@@ -98,6 +102,9 @@ impl Supervisor {
     ) -> Result<Answer, String> {
         self.refused_while_stopping()?;
         let [n] = self.meant(service)?[..] else { return Err("which service? (scale SERVICE N)".into()) };
+        if self.services[n].per_connection() {
+            return Err(format!("{} starts one worker for each connection", self.services[n].name));
+        }
         let from = self.services[n].number;
         let to = wanted(from);
         if to > NUMBER_MAX {
@@ -140,7 +147,8 @@ impl Supervisor {
 
     /// TTIN, TTOU: one worker more or less of every service, never less than one.
     pub(super) fn step_number(&mut self, now: Nanos, more: bool, out: &mut Vec<Action>) {
-        for n in (0..self.services.len()).filter(|n| !self.services[*n].retired).collect::<Vec<_>>() {
+        let numbered = |service: &Service| !service.retired && !service.per_connection();
+        for n in (0..self.services.len()).filter(|n| numbered(&self.services[*n])).collect::<Vec<_>>() {
             let (number, name) = (self.services[n].number, &self.services[n].name);
             match number {
                 0 | 1 if !more => {
@@ -160,7 +168,7 @@ impl Supervisor {
         out: &mut Vec<Action>,
     ) -> Result<String, String> {
         let meant = self.meant(service)?;
-        let workers = self.children.iter().filter(|(_, worker)| worker.alive());
+        let workers = self.children.iter().filter(|(_, worker)| worker.has_main());
         let those: Vec<ChildId> = workers
             .filter(|(_, worker)| meant.contains(&usize::from(worker.service.0)))
             .map(|(child, _)| *child)
@@ -226,6 +234,7 @@ fn empty_status(now: Nanos, service: &Service) -> ServiceStatus {
         let next_try_ns = match slot.pending {
             Pending::Waiting { until } => Some(until.saturating_sub(now)),
             Pending::Due => Some(0),
+            Pending::Behind { wait_ns, .. } => Some(wait_ns),
             Pending::Nothing | Pending::Over => return None,
         };
         let last_exit = slot.last_exit.map(|(how, at)| (how, now.saturating_sub(at)));
@@ -245,6 +254,7 @@ fn empty_status(now: Nanos, service: &Service) -> ServiceStatus {
     });
     ServiceStatus {
         service: service.id,
+        state: service.state_word(),
         number: service.number,
         ready: service.ready,
         generation: service.generation,

@@ -220,8 +220,7 @@ impl Supervisor {
             if successors >= most || service.unacked >= unacked_max || !service.has_room() {
                 return;
             }
-            let child = self.start(now, n, slot, out);
-            self.services[n].slots[slot as usize].successor = Some(child);
+            self.start(now, n, slot, out);
             if let Stage::Canary { slot: place, .. } = &mut self.rollout_mut(n).stage {
                 *place = Some(slot);
             }

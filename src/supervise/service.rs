@@ -3,15 +3,14 @@
 use super::asks::Draining;
 use super::planted::{self, Bug};
 use super::policy::Policy;
-use super::ready::starting;
 use super::rollout::Rollout;
 use super::slot::{Pending, Slot};
 use super::status::LastUpgrade;
 use super::upgrade::Failure;
-use super::worker::{Look, State, Worker, soonest};
-use super::{Action, ChildId, Ended, Happening, Next, Settings, SpawnFailure, Start, Supervisor};
+use super::worker::{State, soonest};
+use super::{Action, ChildId, Ended, Happening, Next, Settings, SpawnFailure, Supervisor, UnitHappening};
 use crate::exit::Exit;
-use crate::plan::{AckMode, Nanos, Plan, Restart, SECOND, ServiceId};
+use crate::plan::{Nanos, Plan, Restart, ServiceId, StartWhen};
 use serde::{Deserialize, Serialize};
 
 /// A service's policy and state.
@@ -60,14 +59,27 @@ pub(super) struct Service {
     indexes: Vec<u64>,
     /// With slots that are over: the code to end with.
     pub(super) exit: Option<Exit>,
+    /// Nothing runs: it waits for traffic.
+    pub(super) asleep: bool,
+    /// What linux/ was asked last: to listen on its sockets.
+    pub(super) listening: bool,
+    /// When traffic started it lately.
+    pub(super) triggers: Vec<Nanos>,
+    /// It is not started again; why.
+    pub(super) failed: Option<String>,
+    /// Something of it ran since it was last said to be inactive.
+    pub(super) was_active: bool,
+    /// Its workers read their configuration again.
+    pub(super) reloads: Option<super::reload::Reloads>,
 }
 
 impl Service {
     pub(super) fn new(id: ServiceId, plan: &Plan) -> Service {
         let spec = plan.service(id);
-        let number = spec.number.get();
+        let number = if matches!(spec.start, StartWhen::PerConnection { .. }) { 0 } else { spec.number.get() };
+        let asleep = matches!(spec.start, StartWhen::OnTraffic { also_at_once: false, .. });
         let mut slots = Vec::with_capacity(number as usize);
-        slots.resize_with(number as usize, Slot::due);
+        slots.resize_with(number as usize, if asleep { Slot::default } else { Slot::due });
         Service {
             id,
             name: spec.name.clone(),
@@ -78,7 +90,7 @@ impl Service {
             last_upgrade: None,
             restarts: 0,
             slots,
-            due: number,
+            due: if asleep { 0 } else { number },
             over: 0,
             unacked: 0,
             ready: 0,
@@ -95,12 +107,18 @@ impl Service {
             draining: Vec::new(),
             indexes: Vec::new(),
             exit: None,
+            asleep,
+            listening: false,
+            triggers: Vec::new(),
+            failed: None,
+            was_active: false,
+            reloads: None,
         }
     }
 
     /// Whether as many are ready as asked for.
     pub(super) fn is_ready(&self) -> bool {
-        self.ready >= self.number
+        self.asleep || (self.ready >= self.number && self.failed.is_none())
     }
 
     /// How many workers above the number may be starting while others are replaced: a quarter, at least one.
@@ -167,8 +185,8 @@ impl Service {
         let kept = if planted::is(Bug::SurplusKept) { self.slots.len() } else { number as usize };
         let surplus = self.slots.split_off(kept.min(self.slots.len()));
         while self.slots.len() < number as usize {
-            self.slots.push(Slot::due());
-            self.due += 1;
+            self.slots.push(if self.asleep { Slot::default() } else { Slot::due() });
+            self.due += u32::from(!self.asleep);
         }
         surplus
     }
@@ -184,7 +202,7 @@ impl Service {
         (self.due, self.over) = (0, 0);
     }
 
-    fn take_index(&mut self) -> u32 {
+    pub(super) fn take_index(&mut self) -> u32 {
         if self.indexes.iter().all(|word| *word == u64::MAX) {
             self.indexes.push(0);
         }
@@ -204,7 +222,7 @@ impl Supervisor {
     pub(super) fn service_deadline(&self, service: &Service) -> Option<Nanos> {
         let waits = service.slots.iter().filter_map(|slot| match slot.pending {
             Pending::Waiting { until } => Some(until),
-            Pending::Nothing | Pending::Due | Pending::Over => None,
+            Pending::Nothing | Pending::Due | Pending::Over | Pending::Behind { .. } => None,
         });
         soonest(waits.min(), self.rollout_deadline(service))
     }
@@ -225,56 +243,21 @@ impl Supervisor {
             if service.unacked >= service.unacked_max() || !service.has_room() {
                 return;
             }
+            let limit = service.policy.unit.as_ref().and_then(|unit| unit.start_limit);
+            if !service.slots[slot as usize].may_start(now, limit) {
+                service.slots[slot as usize].limit_hit = true;
+                service.set_pending(slot, Pending::Over);
+                service.exit = Some(Exit::Failed);
+                out.push(Action::Report(Happening::Unit(UnitHappening::StartLimit { service: service.id, slot })));
+                continue;
+            }
             service.set_pending(slot, Pending::Nothing);
-            let child = self.start(now, n, slot, out);
-            self.services[n].slots[slot as usize].holder = Some(child);
+            self.start(now, n, slot, out);
         }
         let service = &mut self.services[n];
         if service.first_start && service.slots.iter().all(|slot| slot.used) {
             service.first_start = false;
         }
-    }
-
-    /// Asks for one worker.
-    pub(super) fn start(&mut self, now: Nanos, n: usize, slot: u32, out: &mut Vec<Action>) -> ChildId {
-        let child = ChildId(self.next_child);
-        self.next_child += 1;
-        let service = &mut self.services[n];
-        let index = service.take_index();
-        let used = &mut service.slots[slot as usize].used;
-        service.restarts += u64::from(*used);
-        let initial = service.first && service.first_start && !*used;
-        *used = true;
-        let start = Start { child, service: service.id, slot, generation: service.generation, index };
-        let policy = &service.policy;
-        // A successor has a time to be ready in, whatever the mode; so has, while an upgrade waits for it, whoever takes
-        // the place of a dead one.
-        let successor = service.slots[slot as usize].holder.is_some();
-        let rollout = service.rollout.as_ref().filter(|rollout| successor || rollout.is_upgrade());
-        let limit = rollout.map(|rollout| rollout.timeout_ns);
-        let by = |span: Nanos| limit.map(|limit| now.saturating_add(limit.max(span.saturating_add(SECOND))));
-        let state = match policy.ack {
-            AckMode::Auto | AckMode::Accept => {
-                let look = policy.has_sockets.then(|| Look::first(now));
-                // By time alone no worker takes the place of one that serves.
-                let by_time = look.is_none() || (policy.ack == AckMode::Auto && !successor);
-                starting(by_time.then_some(now + AckMode::GRACE_NS), by(AckMode::GRACE_NS), look)
-            }
-            AckMode::After(span) => starting(Some(now + span), by(span), None),
-            AckMode::Manual | AckMode::Notify if planted::is(Bug::ReadyByTimeInManual) => {
-                starting(Some(now + SECOND), None, None)
-            }
-            AckMode::Manual | AckMode::Notify => {
-                let timeout = limit.map_or(policy.start_timeout_ns, |limit| limit.min(policy.start_timeout_ns));
-                starting(None, Some(now + timeout), None)
-            }
-        };
-        let worker = Worker::new(&start, now, state, policy.watchdog_ns, initial);
-        service.unacked += 1;
-        service.alive += 1;
-        out.push(Action::Spawn(start));
-        self.children.insert(child, worker);
-        child
     }
 
     /// Changes a worker's state and keeps its service's counts.
@@ -283,17 +266,19 @@ impl Supervisor {
         let service = &mut self.services[usize::from(worker.service.0)];
         service.unacked -= u32::from(worker.unacked());
         service.ready -= u32::from(worker.ready_since().is_some());
-        if worker.alive() && matches!(state, State::Lingering { .. }) {
+        let was_alive = worker.alive();
+        worker.state = state;
+        if was_alive && !worker.alive() {
             service.alive -= 1;
             service.give_back_index(worker.index);
         }
-        worker.state = state;
         service.unacked += u32::from(worker.unacked());
         service.ready += u32::from(worker.ready_since().is_some());
     }
 
     /// A child is no more.
-    pub(super) fn gone(&mut self, child: ChildId, out: &mut Vec<Action>) {
+    pub(super) fn gone(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        self.reload_ended(child, false, out);
         let Some(worker) = self.children.remove(&child) else { return };
         let service = &mut self.services[usize::from(worker.service.0)];
         service.unacked -= u32::from(worker.unacked());
@@ -302,7 +287,9 @@ impl Supervisor {
             service.alive -= 1;
             service.give_back_index(worker.index);
         }
+        let (id, slot) = (worker.service, worker.slot);
         out.push(Action::Forget(child));
+        self.free_slot(now, id, slot, child);
     }
 
     /// A worker that was starting or ready no longer counts for its slot, by no will of ours. Says what becomes of it.
@@ -329,6 +316,11 @@ impl Supervisor {
         if planted::is(Bug::ForgottenSlot) && service.rollout.is_some() {
             return Next::Nothing;
         }
+        if service.policy.unit.is_some() {
+            let next = self.after_unit(id, slot_number, child, ready_ns);
+            self.new_worker_failed(now, id, child, failure, out);
+            return next;
+        }
         service.due -= u32::from(slot.pending == Pending::Due);
         let next = slot.after_failure(now, ready_ns, service.policy.backoff_base_ns);
         service.due += u32::from(slot.pending == Pending::Due);
@@ -342,15 +334,19 @@ impl Supervisor {
         if worker.initial && self.stopping.is_none() {
             out.push(Action::Report(Happening::SpawnFailed { who, message: failure.message, next: Next::Nothing }));
             self.release(child);
-            self.gone(child, out);
+            self.gone(now, child, out);
             self.begin_stop(now, Exit::System, None, out);
             return;
+        }
+        if worker.run.is_some() {
+            out.push(Action::Report(Happening::SpawnFailed { who, message: failure.message, next: Next::Nothing }));
+            return self.unit_exited(now, child, Ended::Code(failure.code), false, out);
         }
         let already_stopping = self.stopping.is_some();
         let message = failure.message;
         let failure = Failure::retry(format!("could not be started: {message}"));
         let next = self.leave_slot(now, child, &failure, out);
-        self.gone(child, out);
+        self.gone(now, child, out);
         if !already_stopping {
             out.push(Action::Report(Happening::SpawnFailed { who, message, next }));
         }
@@ -382,6 +378,7 @@ impl Supervisor {
 
     /// Whether the exit codes of workers are ours.
     pub(super) fn passes_exit_code(&self, id: ServiceId) -> bool {
-        self.service(id).policy.restart == Restart::No
+        let policy = &self.service(id).policy;
+        policy.restart == Restart::No && policy.unit.is_none()
     }
 }

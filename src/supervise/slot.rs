@@ -25,6 +25,10 @@ pub(super) struct Slot {
     /// When its ready workers were replaced at once, the latest last; 0: not yet.
     replaced_at: [Nanos; REPLACED_MAX],
     pub(super) last_exit: Option<(Ended, Nanos)>,
+    /// Of a unit with a start limit: when it was started lately.
+    pub(super) starts: Vec<Nanos>,
+    /// It was started too often.
+    pub(super) limit_hit: bool,
 }
 
 /// What an empty slot waits for.
@@ -37,6 +41,13 @@ pub(super) enum Pending {
     Due,
     /// Its back-off.
     Waiting { until: Nanos },
+    /// Its worker is to be gone, with all that comes after it; then its back-off, from there on.
+    Behind {
+        /// Of whom.
+        child: ChildId,
+        /// How long.
+        wait_ns: Nanos,
+    },
     /// Its worker ended and is not to be started again.
     Over,
 }
@@ -45,6 +56,17 @@ impl Slot {
     /// A new slot, to be filled.
     pub(super) fn due() -> Slot {
         Slot { pending: Pending::Due, ..Slot::default() }
+    }
+
+    /// Whether a start more is within the limit; counts it if so.
+    pub(super) fn may_start(&mut self, now: Nanos, limit: Option<(u32, Nanos)>) -> bool {
+        let Some((burst, interval)) = limit else { return true };
+        self.starts.retain(|at| at.saturating_add(interval) > now);
+        let may = self.starts.len() < burst as usize;
+        if may {
+            self.starts.push(now);
+        }
+        may
     }
 
     /// What becomes of the slot now that its holder failed. `ready_ns`: how long it had been ready, if it ever was.

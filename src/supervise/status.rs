@@ -2,7 +2,7 @@
 //! control/ turns them into text, and adds what only linux/ knows: pids, addresses, the wall clock.
 
 use super::{ChildId, Ended};
-use crate::plan::{Nanos, ServiceId, Signal, Strategy};
+use crate::plan::{Nanos, ServiceId, Signal, Step, Strategy};
 use serde::{Deserialize, Serialize};
 
 /// The answer to a request.
@@ -79,6 +79,8 @@ impl Phase {
 pub struct ServiceStatus {
     /// Which.
     pub service: ServiceId,
+    /// active, listening (nothing runs until there is traffic), over (everything ended), or failed (and is not started again).
+    pub state: &'static str,
     /// Workers asked for.
     pub number: u32,
     /// Workers ready.
@@ -197,6 +199,8 @@ pub enum Happening {
         /// What becomes of the slot.
         next: Next,
     },
+    /// What only units have.
+    Unit(UnitHappening),
     /// Another number of workers.
     Scaled {
         /// Which service.
@@ -266,6 +270,45 @@ pub enum Happening {
     Stopped,
 }
 
+/// Something that happens to units and to services that start by traffic.
+#[derive(Clone, Debug, PartialEq)]
+pub enum UnitHappening {
+    /// A command around a unit's worker runs.
+    StepBegun(Who, Step),
+    /// It failed.
+    StepFailed {
+        /// Of which worker.
+        who: Who,
+        /// Which.
+        step: Step,
+        /// How it ended; `None`: it did not in time.
+        how: Option<Ended>,
+    },
+    /// ExecCondition= said no.
+    Skipped(Who),
+    /// A slot was started too often in too short a time: it stays empty.
+    StartLimit {
+        /// Of which service.
+        service: ServiceId,
+        /// Which.
+        slot: u32,
+    },
+    /// A worker was ready for as long as it may be.
+    RuntimeOver(Who),
+    /// There is traffic: the service starts.
+    Activated(ServiceId),
+    /// The service waits for traffic.
+    Listening(ServiceId),
+    /// The service is not started again; systemd's word for why.
+    ServiceFailed(ServiceId, &'static str),
+    /// A connection was closed: so many workers run already, of all or of its source.
+    ConnectionRefused(ServiceId, u32),
+    /// A worker is asked to read its configuration again.
+    Reloading(Who),
+    /// It did, or it did not.
+    Reloaded(Who, bool),
+}
+
 /// Which worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Who {
@@ -292,6 +335,8 @@ pub enum HowReady {
     Accepts,
     /// Its time passed.
     Time,
+    /// Its commands succeeded, or its first process left the main one behind.
+    Ended,
 }
 
 /// What becomes of a slot whose worker ended.

@@ -9,7 +9,8 @@ impl Supervisor {
     /// New connections go where a worker is ready; a socket is closed when the last worker of its slot is gone.
     pub(super) fn steer(&mut self, n: usize, out: &mut Vec<Action>) {
         let service = &self.services[n];
-        if !service.policy.slots || self.stopping.is_some() {
+        let slots = service.policy.slots;
+        if !(slots || service.policy.keeps) || self.stopping.is_some() {
             return;
         }
         let ready = |child: Option<ChildId>| {
@@ -18,7 +19,7 @@ impl Supervisor {
         };
         let wanted: Vec<bool> = service.slots.iter().map(|slot| ready(slot.holder) || ready(slot.successor)).collect();
         let (id, number) = (service.id, service.number);
-        if wanted != service.steered {
+        if slots && wanted != service.steered {
             out.push(Action::Steer(id, wanted.clone()));
         }
         let beyond = |slot: u32| slot >= number;

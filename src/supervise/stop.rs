@@ -5,7 +5,7 @@ use super::upgrade::Failure;
 use super::worker::{State, Worker};
 use super::{Action, Answer, AskId, ChildId, Ended, Happening, Next, Supervisor, Told, Upward};
 use crate::exit::Exit;
-use crate::plan::{Nanos, SECOND, ServiceId, Signal};
+use crate::plan::{KillMode, Nanos, SECOND, ServiceId, Signal};
 use serde::{Deserialize, Serialize};
 
 /// The first look whether a dead worker's group is gone; the pauses double from here to [`LOOK_MAX_NS`].
@@ -60,7 +60,7 @@ impl Supervisor {
             Told::StopWith(signal) => self.stop(now, Some(signal), None, out),
             Told::Abandon(signal) => self.abandon(signal, out),
             // While it is stopping there is nothing left to upgrade.
-            Told::Upgrade => drop(self.replace_and_upgrade(None, None)),
+            Told::Upgrade => drop(self.replace_and_upgrade(None, None, out)),
             Told::More | Told::Fewer if self.stopping.is_none() => self.step_number(now, told == Told::More, out),
             Told::More | Told::Fewer => {}
         }
@@ -88,7 +88,7 @@ impl Supervisor {
             self.tell_to_stop(now, child, signal, out);
         }
         if let Some(signal) = signal {
-            for (child, worker) in self.children.iter_mut().filter(|(_, worker)| worker.alive()) {
+            for (child, worker) in self.children.iter_mut().filter(|(_, worker)| worker.has_main()) {
                 worker.note_told(now, signal);
                 out.push(Action::Report(Happening::ToldToStop(worker.who(*child), signal)));
                 out.push(Action::SignalMain(*child, signal));
@@ -98,7 +98,7 @@ impl Supervisor {
 
     /// einhorn's QUIT: the workers are told, and nobody waits for them.
     fn abandon(&mut self, signal: Signal, out: &mut Vec<Action>) {
-        let alive = self.children.iter().filter(|(_, worker)| worker.alive());
+        let alive = self.children.iter().filter(|(_, worker)| worker.has_main());
         out.extend(alive.map(|(child, _)| Action::SignalMain(*child, signal)));
         self.ended = Some(Exit::Failed);
         self.ping_at = None;
@@ -125,15 +125,74 @@ impl Supervisor {
     pub(super) fn tell_to_stop(&mut self, now: Nanos, child: ChildId, signal: Option<Signal>, out: &mut Vec<Action>) {
         let Some(worker) = self.children.get(&child) else { return };
         let policy = &self.service(worker.service).policy;
+        let by_watchdog = policy.unit.as_ref().filter(|unit| Some(unit.kill.watchdog_signal) == signal);
+        let patience_ns = by_watchdog.and_then(|unit| unit.kill.abort_timeout_ns).unwrap_or(policy.stop_timeout_ns);
+        let patience_until = Some(now.saturating_add(patience_ns));
         let signal = signal.unwrap_or(policy.stop_signal);
-        let patience_until = Some(now.saturating_add(policy.stop_timeout_ns));
-        out.push(Action::Report(Happening::ToldToStop(worker.who(child), signal)));
-        out.push(Action::SignalMain(child, signal));
+        let who = worker.who(child);
+        if self.asks_first(now, child, out) || self.let_alone(now, child, out) {
+            return;
+        }
+        out.push(Action::Report(Happening::ToldToStop(who, signal)));
+        self.signal_stop(child, signal, out);
         let patience_until = if planted::is(Bug::NeverKilled) { None } else { patience_until };
         if let Some(worker) = self.children.get_mut(&child) {
             worker.note_told(now, signal);
         }
         self.set_state(child, State::Stopping { told: Some(signal), patience_until });
+    }
+
+    /// `KillMode=none`: nobody is told. True: it is of that kind.
+    fn let_alone(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) -> bool {
+        let unit = &self.service(self.children[&child].service).policy.unit;
+        let alone = unit.as_ref().is_some_and(|unit| unit.kill.mode == KillMode::None);
+        if alone {
+            self.let_go(now, child, out);
+        }
+        alone
+    }
+
+    /// What does not end by itself is not prebind's any more: it lives on, and ExecStopPost= runs.
+    fn let_go(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        let run = self.run_mut(child);
+        (run.main, run.step) = (false, None);
+        if matches!(self.children[&child].state, State::Cleaning { .. }) {
+            self.gone(now, child, out);
+        } else {
+            self.clean_up(now, child, 0, out);
+        }
+    }
+
+    /// Nothing helps against what is left of it.
+    fn given_up(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        match self.run_of(child) {
+            Some(_) => self.clean_up(now, child, 0, out),
+            None => self.gone(now, child, out),
+        }
+    }
+
+    /// The stop signal to whom it is meant for.
+    fn signal_stop(&self, child: ChildId, signal: Signal, out: &mut Vec<Action>) {
+        let worker = &self.children[&child];
+        let Some(unit) = &self.service(worker.service).policy.unit else {
+            return out.push(Action::SignalMain(child, signal));
+        };
+        let step = worker.run.as_ref().is_some_and(|run| run.step.is_some());
+        let more = unit.kill.hup_too.then_some(Signal::HUP);
+        // Who is stopped is to hear it (systemd.kill(5)).
+        let wakes = matches!(signal, Signal::TERM | Signal::HUP).then_some(Signal::CONT);
+        for signal in [Some(signal), more, wakes].into_iter().flatten() {
+            match unit.kill.mode {
+                KillMode::Group => out.push(Action::SignalGroup(child, signal)),
+                KillMode::Mixed | KillMode::Process if worker.has_main() => {
+                    out.push(Action::SignalMain(child, signal));
+                }
+                KillMode::Mixed | KillMode::Process | KillMode::None => {}
+            }
+            if step && unit.kill.mode != KillMode::Group && unit.kill.mode != KillMode::None {
+                out.push(Action::SignalStep(child, signal));
+            }
+        }
     }
 
     /// A stopping worker's patience is over: it is told, or, if it was told, killed.
@@ -150,12 +209,27 @@ impl Supervisor {
             State::Lingering { look_at, pause_ns, give_up_at, .. } => {
                 State::Lingering { kill_at: None, look_at, pause_ns, give_up_at: give_up_at.or(Some(now + GIVE_UP_NS)) }
             }
-            State::Starting { .. } | State::Ready { .. } | State::Stopping { .. } => {
+            State::Cleaning { .. } => State::Cleaning { deadline: None },
+            State::Preparing { .. } | State::Starting { .. } | State::Posting { .. } | State::Ready { .. } => {
+                State::Stopping { told: Some(Signal::KILL), patience_until: None }
+            }
+            State::Asked { .. } | State::Stopping { .. } => {
                 State::Stopping { told: Some(Signal::KILL), patience_until: None }
             }
         };
+        let last = self.service(worker.service).policy.unit.as_ref().map(|unit| unit.kill);
+        if last.is_some_and(|kill| !kill.kill) {
+            return self.let_go(now, child, out);
+        }
         out.push(Action::Report(Happening::Killed(worker.who(child))));
-        out.push(Action::SignalGroup(child, Signal::KILL));
+        match last {
+            Some(kill) if kill.mode == KillMode::Process => {
+                out.push(Action::SignalMain(child, kill.final_signal));
+                out.push(Action::SignalStep(child, Signal::KILL));
+            }
+            Some(kill) => out.push(Action::SignalGroup(child, kill.final_signal)),
+            None => out.push(Action::SignalGroup(child, Signal::KILL)),
+        }
         self.set_state(child, state);
     }
 
@@ -170,6 +244,9 @@ impl Supervisor {
         out: &mut Vec<Action>,
     ) {
         let Some(worker) = self.children.get(&child) else { return };
+        if worker.run.is_some() {
+            return self.unit_exited(now, child, how, group_left, out);
+        }
         let (who, id, was_ready) = (worker.who(child), worker.service, worker.ready_since().is_some());
         let killed = matches!(worker.state, State::Stopping { told: Some(Signal::KILL), .. });
         let unexpected = !matches!(worker.state, State::Stopping { told: Some(_), .. });
@@ -193,7 +270,7 @@ impl Supervisor {
         if group_left && !planted::is(Bug::LeftoversIgnored) {
             self.linger(now, child, killed, out);
         } else {
-            self.gone(child, out);
+            self.gone(now, child, out);
         }
         if planted::is(Bug::SignalledWhenGone) && !group_left {
             out.push(Action::SignalMain(child, Signal::TERM));
@@ -214,7 +291,7 @@ impl Supervisor {
             Ended::Code(0) => Exit::Done,
             _ if !passes => Exit::Done,
             Ended::Code(code) => Exit::Code(code),
-            Ended::Signal(signal) => Exit::Signal(signal.0.unsigned_abs() as u8),
+            Ended::Signal(signal) | Ended::Dumped(signal) => Exit::Signal(signal.0.unsigned_abs() as u8),
             Ended::Unseen => Exit::Failed,
         };
         if service.exit.is_none_or(|before| before == Exit::Done) {
@@ -223,7 +300,7 @@ impl Supervisor {
     }
 
     /// Others of its group live on: no orphan goes on serving old code.
-    fn linger(&mut self, now: Nanos, child: ChildId, killed: bool, out: &mut Vec<Action>) {
+    pub(super) fn linger(&mut self, now: Nanos, child: ChildId, killed: bool, out: &mut Vec<Action>) {
         let worker = &self.children[&child];
         let policy = &self.service(worker.service).policy;
         let signal = if killed { Signal::KILL } else { policy.stop_signal };
@@ -245,7 +322,7 @@ impl Supervisor {
     pub(super) fn look_again(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
         let State::Lingering { kill_at, look_at, pause_ns, give_up_at } = self.children[&child].state else { return };
         if give_up_at.is_some_and(|at| at <= now) {
-            self.gone(child, out);
+            self.given_up(now, child, out);
             return;
         }
         if kill_at.is_some_and(|at| at <= now) {
@@ -262,7 +339,7 @@ impl Supervisor {
     /// Whether it is all over: stopped, or every slot of every service is.
     pub(super) fn notice_end(&mut self, now: Nanos, out: &mut Vec<Action>) {
         let mut asked_for = self.services.iter().filter(|service| !service.retired);
-        if self.stopping.is_none() && asked_for.all(super::service::Service::is_over) {
+        if self.stopping.is_none() && asked_for.all(super::service::Service::is_finished) {
             let exit = self.services.iter().filter_map(|service| service.exit).find(|exit| *exit != Exit::Done);
             self.begin_stop(now, exit.unwrap_or(Exit::Done), None, out);
         }
@@ -280,15 +357,14 @@ impl Supervisor {
 
     /// The children that hold or will hold a slot.
     pub(super) fn running(&self) -> impl Iterator<Item = ChildId> {
-        let running = |worker: &Worker| matches!(worker.state, State::Starting { .. } | State::Ready { .. });
-        self.children.iter().filter(move |(_, worker)| running(worker)).map(|(child, _)| *child)
+        self.children.iter().filter(|(_, worker)| worker.runs()).map(|(child, _)| *child)
     }
 }
 
 /// How a worker in the terminal's foreground ends when its user is done with it: it alone saw the ^C.
 fn user_ended(how: Ended) -> bool {
     match how {
-        Ended::Signal(signal) => signal == Signal::INT || signal == Signal::QUIT,
+        Ended::Signal(signal) | Ended::Dumped(signal) => signal == Signal::INT || signal == Signal::QUIT,
         Ended::Code(code) => code == 130,
         Ended::Unseen => false,
     }

@@ -29,6 +29,7 @@ impl Failure {
         Failure::retry(match how {
             Ended::Code(code) => format!("exited with {code}"),
             Ended::Signal(signal) => format!("was killed by {signal}"),
+            Ended::Dumped(signal) => format!("was killed by {signal} and dumped its core"),
             Ended::Unseen => "ended unseen".into(),
         })
     }
@@ -36,7 +37,18 @@ impl Failure {
 
 impl Supervisor {
     /// Begins to replace the workers of service `n`, or starts over with the ones that have come since.
-    pub(super) fn begin_restart(&mut self, n: usize, slot: Option<u32>, ask: Option<Ask>, out: &mut Vec<Action>) {
+    pub(super) fn begin_restart(
+        &mut self,
+        now: Nanos,
+        n: usize,
+        slot: Option<u32>,
+        ask: Option<Ask>,
+        out: &mut Vec<Action>,
+    ) {
+        if !self.services[n].overlaps() {
+            let line = self.replaced_in_place(now, n, slot, out);
+            return ask.into_iter().for_each(|ask| self.settle_ask(ask.id, true, &line, out));
+        }
         let before = ChildId(self.next_child);
         let service = &mut self.services[n];
         let timeout_ns = service.policy.upgrade_timeout_ns;
@@ -72,6 +84,10 @@ impl Supervisor {
         asks: Vec<Ask>,
         out: &mut Vec<Action>,
     ) {
+        if !self.services[n].overlaps() {
+            let line = self.replaced_in_place(now, n, None, out);
+            return asks.into_iter().for_each(|ask| self.settle_ask(ask.id, true, &line, out));
+        }
         let from = self.supersede(now, n, out);
         let before = ChildId(self.next_child);
         let service = &mut self.services[n];
@@ -94,6 +110,13 @@ impl Supervisor {
             retry_at: None,
             timeout_ns,
         });
+    }
+
+    /// Workers that cannot overlap end before the next ones start.
+    fn replaced_in_place(&mut self, now: Nanos, n: usize, slot: Option<u32>, out: &mut Vec<Action>) -> String {
+        let count = self.replace_in_place(now, n, slot, out);
+        let workers = if count == 1 { "1 worker".to_string() } else { format!("{count} workers") };
+        format!("{}: {workers} told to stop, to be started again (they cannot overlap)", self.services[n].name)
     }
 
     /// Another upgrade takes the place of what is under way. Returns the generation that serves.

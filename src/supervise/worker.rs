@@ -1,5 +1,6 @@
 //! One worker and its states. The specification stands at the top of the room.
 
+use super::unit::Run;
 use super::{ChildId, Start, Who};
 use crate::plan::{Nanos, SECOND, ServiceId, Signal};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ pub(super) struct Worker {
     pub(super) status: Option<Box<str>>,
     /// Few are told: a box is what the others have.
     pub(super) told: Option<Box<Told>>,
+    /// What a unit's worker is beside its main process.
+    pub(super) run: Option<Box<Run>>,
 }
 
 /// What a worker was told to stop with.
@@ -33,6 +36,11 @@ pub(super) struct Told {
 /// Where a worker is in its life. Deadlines are fields of the states that they belong to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum State {
+    /// ExecCondition= and ExecStartPre= run, one after the other.
+    Preparing {
+        /// The one that runs must have ended by then.
+        deadline: Nanos,
+    },
     Starting {
         /// Ready by time at this moment, if it then holds a socket.
         ready_at: Option<Nanos>,
@@ -43,11 +51,15 @@ pub(super) enum State {
         /// It would have been ready by time but holds none of its sockets.
         socketless: bool,
     },
+    /// It is ready, and ExecStartPost= runs.
+    Posting { deadline: Nanos },
     Ready {
         since: Nanos,
         /// When WATCHDOG=1 is due.
         watchdog_at: Option<Nanos>,
     },
+    /// It is to stop, and ExecStop= runs.
+    Asked { deadline: Nanos },
     Stopping {
         /// What it was told; `None`: it said STOPPING=1 by itself and was told nothing yet.
         told: Option<Signal>,
@@ -64,6 +76,11 @@ pub(super) enum State {
         pause_ns: Nanos,
         /// When to stop looking: nothing helps against a process that even SIGKILL does not end.
         give_up_at: Option<Nanos>,
+    },
+    /// Nothing is left of it, and ExecStopPost= runs.
+    Cleaning {
+        /// Killed then; `None`: it was.
+        deadline: Option<Nanos>,
     },
 }
 
@@ -112,6 +129,7 @@ impl Worker {
             watchdog_ns,
             status: None,
             told: None,
+            run: None,
         }
     }
 
@@ -130,7 +148,14 @@ impl Worker {
             State::Starting { deadline: Some(at), .. } | State::Stopping { patience_until: Some(at), .. } => {
                 *at = until.max(*at);
             }
-            State::Starting { .. } | State::Ready { .. } | State::Stopping { .. } | State::Lingering { .. } => {}
+            State::Preparing { deadline } | State::Posting { deadline } | State::Asked { deadline } => {
+                *deadline = until.max(*deadline);
+            }
+            State::Starting { .. }
+            | State::Ready { .. }
+            | State::Stopping { .. }
+            | State::Lingering { .. }
+            | State::Cleaning { .. } => {}
         }
     }
 
@@ -140,7 +165,11 @@ impl Worker {
             State::Starting { ready_at, deadline, look, .. } => {
                 soonest(soonest(ready_at, deadline), look.map(|look| look.at))
             }
-            State::Ready { watchdog_at, .. } => watchdog_at,
+            State::Preparing { deadline } | State::Posting { deadline } | State::Asked { deadline } => Some(deadline),
+            State::Ready { watchdog_at, .. } => {
+                soonest(watchdog_at, self.run.as_ref().and_then(|run| run.ready_deadline()))
+            }
+            State::Cleaning { deadline } => deadline,
             State::Stopping { patience_until, .. } => patience_until,
             State::Lingering { kill_at, look_at, give_up_at, .. } => {
                 soonest(soonest(kill_at, give_up_at), Some(look_at))
@@ -151,29 +180,49 @@ impl Worker {
     /// Whether its main process is alive as far as we know.
     pub(super) fn alive(&self) -> bool {
         match self.state {
-            State::Starting { .. } | State::Ready { .. } | State::Stopping { .. } => true,
-            State::Lingering { .. } => false,
+            State::Preparing { .. } | State::Starting { .. } | State::Posting { .. } | State::Ready { .. } => true,
+            State::Asked { .. } | State::Stopping { .. } => true,
+            State::Lingering { .. } | State::Cleaning { .. } => false,
         }
+    }
+
+    /// Whether it holds a slot, or will.
+    pub(super) fn runs(&self) -> bool {
+        match self.state {
+            State::Preparing { .. } | State::Starting { .. } | State::Posting { .. } | State::Ready { .. } => true,
+            State::Asked { .. } | State::Stopping { .. } | State::Lingering { .. } | State::Cleaning { .. } => false,
+        }
+    }
+
+    /// Whether there is a main process to be signalled.
+    pub(super) fn has_main(&self) -> bool {
+        self.alive() && self.run.as_ref().is_none_or(|run| run.main)
     }
 
     /// Whether it counts against `--max-unacked`: one that cannot become ready by itself does not block the others.
     pub(super) fn unacked(&self) -> bool {
-        matches!(self.state, State::Starting { socketless: false, .. })
+        matches!(
+            self.state,
+            State::Preparing { .. } | State::Starting { socketless: false, .. } | State::Posting { .. }
+        )
     }
 
     pub(super) fn ready_since(&self) -> Option<Nanos> {
         match self.state {
             State::Ready { since, .. } => Some(since),
-            State::Starting { .. } | State::Stopping { .. } | State::Lingering { .. } => None,
+            State::Preparing { .. } | State::Starting { .. } | State::Posting { .. } => None,
+            State::Asked { .. } | State::Stopping { .. } | State::Lingering { .. } | State::Cleaning { .. } => None,
         }
     }
 
     /// The word of `status`.
     pub(super) fn word(&self) -> &'static str {
         match self.state {
-            State::Starting { .. } => "starting",
+            State::Preparing { .. } | State::Starting { .. } | State::Posting { .. } => "starting",
             State::Ready { .. } => "ready",
-            State::Stopping { .. } | State::Lingering { .. } => "stopping",
+            State::Asked { .. } | State::Stopping { .. } | State::Lingering { .. } | State::Cleaning { .. } => {
+                "stopping"
+            }
         }
     }
 }

@@ -3,13 +3,12 @@
 use crate::child::Child;
 use crate::script::CALM;
 use crate::seen::word;
-use crate::upgrades::Upgrade;
+use crate::upgrades::{ToldAbove, Upgrade};
 use crate::world::LATE;
 use prebind::notify::Note;
 use prebind::plan::{AckMode, Nanos, Plan, SECOND, ServiceSpec, Signal, Strategy};
 use prebind::supervise::{
-    Action, Answer, AskId, ChildId, Command as Wish, Ended, Event, Happening, HowReady, Settings, Start, Told, Upward,
-    Who,
+    Action, Answer, AskId, ChildId, Command as Wish, Ended, Event, Happening, HowReady, Settings, Start, Told, Who,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +30,7 @@ pub(crate) struct Checker {
     /// HUP was told; and then prebind was replaced, so that upgrades are to begin.
     pub(crate) upgrade_told: bool,
     pub(crate) upgrades_due: bool,
+    pub(crate) told_above: ToldAbove,
     pub(crate) stopping_at: Option<Nanos>,
     pub(crate) interrupts: u32,
     /// A worker of the first round could not be started (one that a scale brought may look the same).
@@ -84,6 +84,7 @@ impl Checker {
             retired_before: None,
             upgrade_told: false,
             upgrades_due: false,
+            told_above: ToldAbove::default(),
             stopping_at: None,
             interrupts: 0,
             first_failure: false,
@@ -181,6 +182,11 @@ impl Checker {
             }
             Event::Replaced => self.upgrades_due = std::mem::take(&mut self.upgrade_told),
             Event::ReplaceFailed(_) => self.upgrade_told = false,
+            Event::StepEnded { .. }
+            | Event::StepFailed(..)
+            | Event::MainFound(..)
+            | Event::Traffic(_)
+            | Event::Connected { .. } => unreachable!("not in this world: see units"),
             Event::Spawned(_)
             | Event::SpawnFailed(..)
             | Event::GroupGone(_)
@@ -235,7 +241,7 @@ impl Checker {
                 });
             }
             Action::Report(happening) => self.report(now, happening),
-            Action::Upward(Upward::Ready | Upward::Stopping | Upward::Status(_) | Upward::Watchdog) => {}
+            Action::Upward(what) => self.upward(what),
             Action::Steer(service, wanted) => {
                 self.see("steered");
                 let service = &mut self.services[usize::from(service.0)];
@@ -255,6 +261,14 @@ impl Checker {
                 let left = self.children.keys().any(|child| *child < before);
                 assert!(!left, "retired sockets are closed though a worker is left that may have them");
             }
+            Action::Run(_)
+            | Action::SignalStep(..)
+            | Action::FindMain(_)
+            | Action::Listen(..)
+            | Action::Flush(_)
+            | Action::Refuse(_)
+            | Action::CloseSockets(_)
+            | Action::Inactive(_) => panic!("no unit is here: {action:?}"),
             Action::LookGroup(id) | Action::LookSockets(id) | Action::LookAccepting(id) => {
                 assert!(self.children.contains_key(id), "{id:?} is looked at though it is forgotten");
             }
@@ -380,6 +394,7 @@ impl Checker {
             | Happening::AllReady
             | Happening::Replaced
             | Happening::AckIgnored(_)
+            | Happening::Unit(_)
             | Happening::ReplaceFailed(_)
             | Happening::Stopped => {}
         }
@@ -407,6 +422,7 @@ impl Checker {
                 assert!(accepts && child.is_seen, "ready though it waits on no socket");
             }
             (AckMode::Manual | AckMode::Notify, HowReady::Accepts) => panic!("looked at in manual mode"),
+            (_, HowReady::Ended) => panic!("no unit is here"),
             (_, HowReady::Notified | HowReady::Acked) => assert!(child.said_ready, "ready though it never said so"),
         }
         let watchdog_due = spec.watchdog_ns.map(|interval| now + interval);

@@ -40,7 +40,7 @@ impl Checker {
                 let own = self.ended_codes.iter().map(|how| match how {
                     Ended::Code(0) => Exit::Done,
                     Ended::Code(code) => Exit::Code(*code),
-                    Ended::Signal(signal) => Exit::Signal(signal.0 as u8),
+                    Ended::Signal(signal) | Ended::Dumped(signal) => Exit::Signal(signal.0 as u8),
                     Ended::Unseen => Exit::Failed,
                 });
                 own.chain([Exit::Done, Exit::Failed, Exit::System]).collect()

@@ -9,6 +9,7 @@ mod ends;
 mod rng;
 mod script;
 mod seen;
+mod units;
 mod upgrades;
 mod world;
 
@@ -20,6 +21,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::World;
 
 type Seen = BTreeMap<&'static str, u64>;
+/// A seed's history, with its trace or without.
+type History = fn(u64, bool) -> Result<Seen, String>;
 
 /// One history. `Err`: what was wrong, with the trace where it was asked for.
 fn history(seed: u64, verbose: bool) -> Result<Seen, String> {
@@ -46,7 +49,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Runs seeds on every CPU; the first failure of each thread comes back.
-fn histories(seeds: std::ops::Range<u64>) -> (Seen, Vec<(u64, String)>) {
+fn histories(seeds: std::ops::Range<u64>, history: History) -> (Seen, Vec<(u64, String)>) {
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get()) as u64;
     let runs: Vec<_> = (0..threads)
         .map(|n| {
@@ -74,6 +77,15 @@ fn histories(seeds: std::ops::Range<u64>) -> (Seen, Vec<(u64, String)>) {
 
 #[test]
 fn histories_keep_the_invariants() {
+    keep_the_invariants(history, &seen::SITUATIONS);
+}
+
+#[test]
+fn histories_of_units_keep_the_invariants() {
+    keep_the_invariants(units::history, &units::SITUATIONS);
+}
+
+fn keep_the_invariants(history: History, situations: &[&'static str]) {
     std::panic::set_hook(Box::new(|_| {}));
     if let Some(seed) = number("PREBIND_SIM_SEED") {
         let outcome = history(seed, true);
@@ -85,14 +97,14 @@ fn histories_keep_the_invariants() {
         return;
     }
     let count = number("PREBIND_SIM_SEEDS").unwrap_or(20_000);
-    let (seen, failures) = histories(0..count);
+    let (seen, failures) = histories(0..count, history);
     let _ = std::panic::take_hook();
     if let Some((seed, why)) = failures.into_iter().min() {
         panic!("seed {seed} of {count}: {why}\n(replay: PREBIND_SIM_SEED={seed} cargo test --test sim -- --nocapture)");
     }
     println!("{count} histories: {seen:?}");
     if count >= 20_000 {
-        for situation in seen::SITUATIONS {
+        for situation in situations {
             assert!(seen.contains_key(situation), "no history came to: {situation}");
         }
     }
@@ -122,7 +134,10 @@ fn planted_bugs_are_caught() {
     let mut missed = Vec::new();
     for bug in Bug::ALL {
         choose(Some(bug));
-        match (0..SEEDS).find_map(|seed| Some((seed, history(seed, false).err()?))) {
+        match (0..SEEDS).find_map(|seed| {
+            let why = history(seed, false).err().or_else(|| units::history(seed, false).err())?;
+            Some((seed, why))
+        }) {
             Some((seed, why)) => println!("{bug:?}: seed {seed}: {}", why.trim()),
             None => missed.push(bug),
         }

@@ -13,6 +13,8 @@ pub(crate) fn word(happening: &Happening) -> &'static str {
         Happening::Ready(_, HowReady::Acked) => "ready, acked",
         Happening::Ready(_, HowReady::Accepts) => "ready, accepts",
         Happening::Ready(_, HowReady::Time) => "ready by time",
+        Happening::Ready(_, HowReady::Ended) => "ready, ended",
+        Happening::Unit(_) => "of a unit",
         Happening::HoldsNoSocket(_) => "holds no socket",
         Happening::StartTimeout(_) => "start timeout",
         Happening::WatchdogMissed(_) => "watchdog missed",
@@ -47,7 +49,7 @@ pub(crate) fn word(happening: &Happening) -> &'static str {
 }
 
 /// Everything that the histories together must have seen.
-pub(crate) const SITUATIONS: [&str; 43] = [
+pub(crate) const SITUATIONS: [&str; 44] = [
     "started",
     "ready, notified",
     "ready, acked",
@@ -58,6 +60,7 @@ pub(crate) const SITUATIONS: [&str; 43] = [
     "fleet upgrade",
     "canary upgrade",
     "baking",
+    "reloaded",
     "upgrade progress",
     "upgrade done",
     "upgrade rolled back",

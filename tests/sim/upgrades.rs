@@ -3,7 +3,7 @@
 use crate::checker::Checker;
 use crate::child::Child;
 use prebind::plan::{Nanos, Restart, ServiceId, Strategy};
-use prebind::supervise::{ChildId, Who};
+use prebind::supervise::{ChildId, Upward, Who};
 
 /// An upgrade under way.
 #[derive(Debug)]
@@ -16,7 +16,37 @@ pub(crate) struct Upgrade {
     pub(crate) failures: u32,
 }
 
+/// What the manager above was told.
+#[derive(Debug, Default)]
+pub(crate) struct ToldAbove {
+    ready: bool,
+    reloading: bool,
+    stopping: bool,
+}
+
 impl Checker {
+    /// READY=1 once, and once after each RELOADING=1; nothing of it after STOPPING=1.
+    pub(crate) fn upward(&mut self, what: &Upward) {
+        let told = &mut self.told_above;
+        match what {
+            Upward::Ready => {
+                assert!(!told.ready || told.reloading, "READY=1 is said again for nothing");
+                assert!(!told.stopping, "READY=1 after STOPPING=1");
+                let again = std::mem::take(&mut told.reloading);
+                told.ready = true;
+                if again {
+                    self.see("reloaded");
+                }
+            }
+            Upward::Reloading => {
+                assert!(told.ready && !told.stopping, "RELOADING=1 of what does not run");
+                told.reloading = true;
+            }
+            Upward::Stopping => assert!(!std::mem::replace(&mut told.stopping, true), "STOPPING=1 twice"),
+            Upward::Status(_) | Upward::Watchdog => {}
+        }
+    }
+
     /// A ready worker that did nothing wrong is told to stop only when its slot is given up or has another one.
     pub(crate) fn told_to_stop(&mut self, now: Nanos, who: &Who) {
         let child = &self.children[&who.child];
@@ -116,6 +146,8 @@ impl Checker {
             return;
         }
         assert!(!self.upgrades_due, "HUP replaced prebind, and no upgrade follows");
+        let busy = self.upgrade_told || self.services.iter().any(|service| service.restarting);
+        assert!(!self.told_above.reloading || busy, "RELOADING=1 was said, READY=1 is not though nothing goes on");
         for (n, service) in self.services.iter().enumerate() {
             let own = || {
                 let own = self.children.values().filter(|child| usize::from(child.start.service.0) == n);

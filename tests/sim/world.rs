@@ -112,7 +112,7 @@ impl World {
     fn spawn(&mut self, start: Start, events: &mut Vec<Event>) {
         if !self.is_calm() && self.rng.percent(self.spawns_fail) {
             self.check.spawn_failed(start.child);
-            events.push(Event::SpawnFailed(start.child, SpawnFailure { message: "no".into() }));
+            events.push(Event::SpawnFailed(start.child, SpawnFailure { message: "no".into(), code: 203 }));
             return;
         }
         let behaviour = if self.is_calm() { Behaviour::good(&mut self.rng) } else { Behaviour::random(&mut self.rng) };
@@ -300,6 +300,14 @@ impl Kernel for World {
                 events.push(Event::Accepting(child, seen));
             }
             Action::CloseRetired => self.plan.sockets.retain(|spec| !spec.retired),
+            Action::Run(_)
+            | Action::SignalStep(..)
+            | Action::FindMain(_)
+            | Action::Listen(..)
+            | Action::Flush(_)
+            | Action::Refuse(_)
+            | Action::CloseSockets(_)
+            | Action::Inactive(_) => unreachable!("not in this world: see units"),
             Action::Answer(..) | Action::Report(_) | Action::Upward(_) | Action::Steer(..) | Action::CloseSlots(..) => {
             }
         }

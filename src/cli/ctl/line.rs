@@ -82,7 +82,7 @@ fn service() -> Arg {
 }
 
 /// What can be asked.
-fn commands() -> [Command; 11] {
+fn commands() -> [Command; 12] {
     [
         Command::new("status").about("Show the sockets, the services and their workers"),
         Command::new("ready")
@@ -102,6 +102,9 @@ fn commands() -> [Command; 11] {
                     .help("Only the worker of that slot"),
             ]),
         upgrade(),
+        Command::new("reload")
+            .about("Let the workers read their configuration again (a unit's ExecReload=, notify-reload); else upgrade")
+            .arg(service()),
         Command::new("promote").about("The worker on trial is fine: go on with the upgrade").arg(service()),
         Command::new("rollback").about("Give the upgrade up that is under way").arg(service()),
         Command::new("reexec").about("Replace prebind's own program in place; the workers go on"),

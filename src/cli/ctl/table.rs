@@ -24,6 +24,10 @@ pub(super) fn status(data: &Value, width: usize) -> String {
         put(&mut text, &service_line(service), width);
         let mut rows = vec![["SLOT", "PID", "GEN", "STATE", "AGE", "STATUS"].map(String::from)];
         rows.extend(list(&service["workers"]).iter().map(worker));
+        // A service that waits for traffic has none.
+        if rows.len() == 1 && service["state"].as_str().is_some_and(|state| state != "active") {
+            continue;
+        }
         for line in aligned(&rows, [true, true, true, false, true, false]) {
             put(&mut text, &format!("  {line}"), width);
         }
@@ -64,9 +68,11 @@ fn service_line(service: &Value) -> String {
         Some(1) => "1 restart".into(),
         other => format!("{} restarts", other.unwrap_or(0)),
     };
+    let state = service["state"].as_str().filter(|state| *state != "active");
     format!(
-        "{}: {} of {} ready, generation {}, {restarts}",
+        "{}: {}{} of {} ready, generation {}, {restarts}",
         word(&service["name"]),
+        state.map(|state| format!("{}, ", plain(state))).unwrap_or_default(),
         number(&service["ready"]),
         number(&service["number"]),
         number(&service["generation"])
@@ -169,6 +175,8 @@ mod tests {
                 {"name": "web", "number": 3, "ready": 2, "generation": 2, "restarts": 1, "last_upgrade": null,
                  "workers": [worker(0, Some(4711), "ready", 3725.0, ""), back, waiting]},
                 {"name": "none", "number": 0, "ready": 0, "generation": 1, "restarts": 0, "workers": []},
+                {"name": "a.service", "state": "listening", "number": 2, "ready": 0, "generation": 1, "restarts": 0,
+                 "workers": []},
             ],
         })
     }
@@ -188,6 +196,8 @@ web: 2 of 3 ready, generation 2, 1 restart
 
 none: 0 of 0 ready, generation 1, 0 restarts
   SLOT  PID  GEN  STATE  AGE  STATUS
+
+a.service: listening, 0 of 2 ready, generation 1, 0 restarts
 ";
         let table = status(&data(), 80);
         assert_eq!(table, wanted, "\n{table}");

@@ -6,11 +6,13 @@ mod einhorn;
 mod hints;
 mod options;
 mod table;
+mod units;
 mod values;
 mod words;
 
 pub use table::table;
 
+use crate::front::units::Request;
 use crate::plan::{
     AckMode, Command, Identity, Limit, ListenEnv, LogSpec, Nanos, Number, Origin, Plan, Problem, Resource, Restart,
     ServiceSpec, Signal, Strategy, Template, nearest,
@@ -48,6 +50,8 @@ pub struct Run {
     pub state_fd: Option<i32>,
     /// `--upgrade-check`: it would.
     pub upgrade_check: bool,
+    /// `--unit`: its units take the place of the plan's service, which says only how they are upgraded.
+    pub units: Option<Request>,
 }
 
 /// The command line cannot be understood: exit 2.
@@ -99,9 +103,10 @@ pub fn parse_as(program: &Name, args: Vec<OsString>) -> Result<Asked, Refusal> {
     if json && !check {
         return Err(Refusal("--json goes with --check (prebindctl has a --json of its own)".into()));
     }
+    let units = reader.units(program)?;
     let state_fd = reader.one::<u32>("with-state-fd").and_then(|fd| i32::try_from(fd).ok());
     let upgrade_check = matches.get_flag("upgrade-check");
-    Ok(Asked::Run(Box::new(Run { plan, problems: reader.problems, check, json, state_fd, upgrade_check })))
+    Ok(Asked::Run(Box::new(Run { plan, problems: reader.problems, check, json, state_fd, upgrade_check, units })))
 }
 
 /// Reads the matches into a plan and collects what is wrong.

@@ -7,32 +7,20 @@ use clap::{Arg, ArgAction, Command};
 const SOCKETS: &str = "Sockets";
 const WORKERS: &str = "Workers";
 const UPGRADES: &str = "Upgrades";
+const UNITS: &str = "Units";
 const IDENTITY: &str = "Identity";
 const OTHER: &str = "Other";
 
 /// What later versions will understand; named so that nobody takes it for a slip of the pen.
-pub(super) const RESERVED: [&str; 13] = [
-    "start",
-    "inherit-env",
-    "allow-unprotected",
-    "subreaper",
-    "rewrite",
-    "forward",
-    "exit-code",
-    "give-up-after",
-    "health-file",
-    "ctl",
-    "unit",
-    "circus",
-    "reload",
-];
+pub(super) const RESERVED: [&str; 9] =
+    ["subreaper", "rewrite", "forward", "exit-code", "give-up-after", "health-file", "ctl", "circus", "reload"];
 
 /// The command line of prebind.
 pub fn table() -> Command {
     Command::new("prebind")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Binds the sockets first, then launches and supervises N copies of a command")
-        .override_usage("prebind [OPTIONS] [--] COMMAND [ARG]...\n       prebind -b ADDR [OPTIONS]     (no COMMAND: the embedded demonstration)")
+        .override_usage("prebind [OPTIONS] [--] COMMAND [ARG]...\n       prebind -b ADDR [OPTIONS]     (no COMMAND: the embedded demonstration)\n       prebind --unit PATH... [OPTIONS]")
         .after_help(
             "Options end at the first word that is none. Placeholders in COMMAND, ARG and --env values: {SOCKET:web},\n\
              {ADDR:web}, {HOST:web}, {PORT:web}, {PATH:web}, {SLOT}. See prebind(1), prebindctl(1).",
@@ -45,6 +33,7 @@ pub fn table() -> Command {
         .args(workers())
         .args(process())
         .args(upgrades())
+        .args(units())
         .args(identity())
         .args(other())
         .arg(
@@ -121,6 +110,20 @@ fn upgrades() -> [Arg; 6] {
     ]
 }
 
+fn units() -> [Arg; 4] {
+    [
+        many(
+            "unit",
+            "PATH",
+            UNITS,
+            "Run systemd units: a .socket or .service file, a folder of them, or a unit's name in systemd's search path; repeatable. See prebind.units(5)",
+        ),
+        flag("start", UNITS, "Start services at once, not on the first traffic"),
+        flag("inherit-env", UNITS, "Their environment begins with prebind's, not empty"),
+        flag("allow-unprotected", UNITS, "Run units without the sandboxing that they ask for"),
+    ]
+}
+
 fn process() -> [Arg; 9] {
     [
         value("user", "USER", WORKERS, "Run workers as this user, with its groups"),
@@ -191,8 +194,8 @@ fn other() -> [Arg; 12] {
             .action(ArgAction::Count)
             .help("Log more; repeatable")
             .help_heading(OTHER),
-        value("generate", "WHAT", OTHER, "Print the manual page or completions and exit").value_parser(
-            PossibleValuesParser::new(["man", "completions-bash", "completions-zsh", "completions-fish"]),
+        value("generate", "WHAT", OTHER, "Print a manual page or completions and exit").value_parser(
+            PossibleValuesParser::new(["man", "units", "completions-bash", "completions-zsh", "completions-fish"]),
         ),
         Arg::new("version")
             .long("version")

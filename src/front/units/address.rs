@@ -50,15 +50,63 @@ pub fn address(text: &str) -> Result<Address, String> {
 }
 
 /// An absolute path that a socket can have, without doubled slashes.
-pub fn unix(text: &str) -> Result<String, String> {
-    if !text.starts_with('/') {
-        return Err(format!("'{text}' is no absolute path"));
-    }
+fn unix(text: &str) -> Result<String, String> {
     if text.len() > UNIX_BYTES_MAX {
         return Err(format!("'{text}' is too long: {} bytes, at most {UNIX_BYTES_MAX}", text.len()));
     }
+    path(text)
+}
+
+/// An absolute path without doubled slashes.
+pub(super) fn path(text: &str) -> Result<String, String> {
+    if !text.starts_with('/') {
+        return Err(format!("'{text}' is no absolute path"));
+    }
     let parts = text.split('/').filter(|part| !part.is_empty() && *part != ".");
     Ok(format!("/{}", parts.collect::<Vec<_>>().join("/")))
+}
+
+/// Netlink families by the names that systemd has for them, linux/netlink.h.
+const FAMILIES: [(&str, i32); 17] = [
+    ("route", 0),
+    ("firewall", 3),
+    ("inet-diag", 4),
+    ("nflog", 5),
+    ("xfrm", 6),
+    ("selinux", 7),
+    ("iscsi", 8),
+    ("audit", 9),
+    ("fib-lookup", 10),
+    ("connector", 11),
+    ("netfilter", 12),
+    ("ip6-fw", 13),
+    ("dnrtmsg", 14),
+    ("kobject-uevent", 15),
+    ("generic", 16),
+    ("scsitransport", 18),
+    ("ecryptfs", 19),
+];
+
+/// `route 1361`, `audit`: a family by name or number, and its groups as bind(2) takes them.
+pub(super) fn netlink(text: &str) -> Result<Address, String> {
+    let mut words = text.split_whitespace();
+    let (name, groups) = (words.next().unwrap_or_default(), words.next());
+    let known = FAMILIES.iter().find(|(known, _)| *known == name).map(|(_, family)| *family);
+    let family = known.or_else(|| name.parse().ok().filter(|family| (0..32).contains(family)));
+    match (family, groups.map_or(Ok(0), str::parse), words.next()) {
+        (Some(family), Ok(groups), None) => Ok(Address::Netlink { family, groups }),
+        _ => Err(format!("'{text}' is no netlink family (route, audit, kobject-uevent ...) and no number of groups")),
+    }
+}
+
+/// `/name`, with no other slash.
+pub(super) fn queue(text: &str) -> Result<Address, String> {
+    match text.strip_prefix('/') {
+        Some(name) if !name.is_empty() && name.len() < 255 && !name.contains('/') && name != "." && name != ".." => {
+            Ok(Address::MessageQueue(text.to_string()))
+        }
+        _ => Err(format!("'{text}' is no message queue (/NAME)")),
+    }
 }
 
 /// systemd reads 0x50 and refuses 080: here both are refused, in words.

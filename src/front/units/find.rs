@@ -36,13 +36,19 @@ pub trait Folders {
     fn read(&self, path: &str) -> Option<Found>;
     /// The names in a folder, in any order; empty where there is none.
     fn list(&self, folder: &str) -> Vec<String>;
+    /// Whether a folder of that path is there.
+    fn is_folder(&self, path: &str) -> bool;
+    /// Where a file that is a symbolic link leads in the end; `None`: it is none.
+    fn target(&self, path: &str) -> Option<String>;
 }
 
 /// A unit as it was found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
-    /// Its name.
+    /// Its name: of an alias (a link to a unit of another name) that unit's.
     pub name: UnitName,
+    /// The main file.
+    pub path: String,
     /// The main file's assignments, then those of the drop-ins in their order.
     pub assignments: Vec<Assignment>,
 }
@@ -66,15 +72,20 @@ pub fn load(
     remarks: &mut Vec<Remark>,
 ) -> Result<Loaded, Missing> {
     let names: Vec<String> = std::iter::once(name.clone()).chain(name.template()).map(|one| one.to_string()).collect();
-    let paths = names.iter().flat_map(|name| search.iter().map(move |folder| format!("{folder}/{name}")));
+    let paths = names.iter().flat_map(|name| search.iter().map(move |folder| join(folder, name)));
     let found = paths.into_iter().find_map(|path| folders.read(&path).map(|found| (path, found)));
-    let mut assignments = match found {
-        Some((path, Found::File(bytes))) => lex(&path, &bytes, remarks),
+    let (path, mut assignments) = match found {
+        Some((path, Found::File(bytes))) => {
+            let assignments = lex(&path, &bytes, remarks);
+            (path, assignments)
+        }
         Some((path, Found::Masked)) => return Err(Missing::Masked(path)),
         Some((path, Found::Unreadable(why))) => return Err(Missing::Unreadable(path, why)),
         None => return Err(Missing::NotFound(near(&names[0], search, folders))),
     };
-    for path in drop_ins(name, search, folders).into_values() {
+    let real = folders.target(&path).and_then(|target| renamed(name, &target));
+    let names = [Some(name), real.as_ref()];
+    for path in drop_ins(names.into_iter().flatten(), search, folders).into_values() {
         match folders.read(&path) {
             Some(Found::File(bytes)) => assignments.extend(lex(&path, &bytes, remarks)),
             Some(Found::Unreadable(why)) => {
@@ -84,20 +95,44 @@ pub fn load(
             Some(Found::Masked) | None => {}
         }
     }
-    Ok(Loaded { name: name.clone(), assignments })
+    Ok(Loaded { name: real.unwrap_or_else(|| name.clone()), path, assignments })
 }
 
+/// A file of a folder; the empty one is where prebind was started.
+pub fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_string() } else { format!("{folder}/{name}") }
+}
+
+/// The name that an alias stands for: that of the file it leads to, with the instance that was asked for.
+fn renamed(name: &UnitName, target: &str) -> Option<UnitName> {
+    let mut real = UnitName::parse(target.rsplit('/').next()?).ok()?;
+    if real.is_template() {
+        real.instance.clone_from(&name.instance);
+    }
+    (real != *name && real.kind == name.kind).then_some(real)
+}
+
+/// The unit of that type whose name is spelled most like it.
 fn near(name: &str, search: &[String], folders: &dyn Folders) -> Option<String> {
+    let (stem, kind) = name.rsplit_once('.')?;
     let all: Vec<String> = search.iter().flat_map(|folder| folders.list(folder)).collect();
-    nearest(name, all.iter().map(String::as_str)).map(str::to_string)
+    let stems = all.iter().filter_map(|other| other.rsplit_once('.').filter(|(_, own)| *own == kind));
+    let stems: Vec<&str> = stems.map(|(stem, _)| stem).collect();
+    // Of short names one slip is much.
+    let slip = stems.iter().find(|other| strsim::osa_distance(stem, other) <= 1).copied();
+    slip.or_else(|| nearest(stem, stems)).map(|stem| format!("{stem}.{kind}"))
 }
 
 /// The drop-ins by file name, which is their order; of two with one name the first folder's counts.
-fn drop_ins(name: &UnitName, search: &[String], folders: &dyn Folders) -> BTreeMap<String, String> {
+fn drop_ins<'a>(
+    names: impl Iterator<Item = &'a UnitName>,
+    search: &[String],
+    folders: &dyn Folders,
+) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    for directory in directories(name) {
+    for directory in names.flat_map(directories) {
         for folder in search {
-            let folder = format!("{folder}/{directory}");
+            let folder = join(folder, &directory);
             let files = folders.list(&folder).into_iter().filter(|file| file.ends_with(".conf"));
             for file in files {
                 let path = format!("{folder}/{file}");
@@ -121,27 +156,8 @@ fn directories(name: &UnitName) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::Memory;
     use super::*;
-
-    /// Paths and their contents; `-> /dev/null` is a mask.
-    struct Memory(Vec<(&'static str, &'static str)>);
-
-    impl Folders for Memory {
-        fn read(&self, path: &str) -> Option<Found> {
-            let (_, text) = self.0.iter().find(|(known, _)| *known == path)?;
-            Some(match *text {
-                "" | "-> /dev/null" => Found::Masked,
-                "secret" => Found::Unreadable("permission denied".into()),
-                text => Found::File(text.as_bytes().to_vec()),
-            })
-        }
-
-        fn list(&self, folder: &str) -> Vec<String> {
-            let inside = |path: &str| path.strip_prefix(folder)?.strip_prefix('/').map(str::to_string);
-            let names = self.0.iter().filter_map(|(path, _)| inside(path)).filter(|name| !name.contains('/'));
-            names.collect()
-        }
-    }
 
     fn values(name: &str, files: &[(&'static str, &'static str)]) -> Result<Vec<String>, Missing> {
         let search = ["/etc".to_string(), "/usr".to_string()];

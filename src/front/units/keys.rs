@@ -1,25 +1,25 @@
-//! Every key of systemd 257 that a unit may have and that is not read by `socket` or `service`: what becomes of it. The
-//! manual's table is printed from here.
+//! Every key of systemd 257 that a unit may have, and what becomes of it. The readers are asked for the honoured ones, the
+//! others are judged by `judge`; the manual's table is printed from here.
 
 use crate::plan::nearest;
 
-/// What becomes of a key that is not read.
+/// What becomes of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
+    /// As systemd does; a value that is not is said with its reason.
+    Honoured,
     /// It describes, or orders units among each other: nothing is lost.
     Harmless,
     /// It is done by systemd's own services, by cgroups or by a message bus: said, and left out.
     NeedsSystemd,
     /// It takes rights away from the service: leaving it out would be worse than not starting.
     Protection,
-    /// How the process is started: belongs to the spawn.
-    Process,
 }
 
 /// A section's keys of one class, with blanks between them.
 type Row = (&'static str, Class, &'static str);
 
-/// `[Exec]` stands for what `[Service]` and `[Socket]` have in common, `[Kill]` and `[Resource]` too.
+/// `Exec` stands for what `[Service]` and `[Socket]` have in common, `Kill` and `Resource` too.
 const TABLE: &[Row] = &[
     (
         "Unit",
@@ -36,9 +36,10 @@ const TABLE: &[Row] = &[
         "OnFailure OnSuccess FailureAction SuccessAction FailureActionExitStatus SuccessActionExitStatus \
          JobTimeoutAction JobTimeoutRebootArgument StartLimitAction RebootArgument",
     ),
+    ("Unit", Class::Honoured, "StartLimitIntervalSec StartLimitBurst StartLimitInterval"),
     (
         "Unit",
-        Class::Process,
+        Class::Honoured,
         "ConditionArchitecture ConditionFirmware ConditionVirtualization ConditionHost ConditionKernelCommandLine \
          ConditionKernelVersion ConditionCredential ConditionEnvironment ConditionSecurity ConditionCapability \
          ConditionACPower ConditionNeedsUpdate ConditionFirstBoot ConditionPathExists ConditionPathExistsGlob \
@@ -62,33 +63,44 @@ const TABLE: &[Row] = &[
     ),
     (
         "Socket",
-        Class::Process,
-        "ListenSpecial ListenNetlink ListenMessageQueue SocketProtocol Writable MessageQueueMaxMessages \
-         MessageQueueMessageSize PassPIDFD AcceptFileDescriptors PollLimitIntervalSec PollLimitBurst ExecStartPre \
-         ExecStartPost ExecStopPre ExecStopPost TimeoutSec PassFileDescriptorsToExec",
+        Class::Honoured,
+        "ListenStream ListenDatagram ListenSequentialPacket ListenFIFO ListenSpecial ListenNetlink ListenMessageQueue \
+         SocketProtocol BindIPv6Only Backlog BindToDevice SocketUser SocketGroup SocketMode DirectoryMode Accept \
+         Writable FlushPending MaxConnections MaxConnectionsPerSource KeepAlive KeepAliveTimeSec KeepAliveIntervalSec \
+         KeepAliveProbes DeferAcceptSec NoDelay Priority ReceiveBuffer SendBuffer IPTOS IPTTL Mark ReusePort FreeBind \
+         Transparent Broadcast PassCredentials PassSecurity PassPIDFD AcceptFileDescriptors PassPacketInfo Timestamping \
+         TCPCongestion PipeSize MessageQueueMaxMessages MessageQueueMessageSize RemoveOnStop Symlinks \
+         FileDescriptorName Service TriggerLimitIntervalSec TriggerLimitBurst",
     ),
+    // Traffic is polled by level, within the trigger limit.
+    ("Socket", Class::Harmless, "PollLimitIntervalSec PollLimitBurst TimeoutSec"),
+    ("Socket", Class::NeedsSystemd, "ExecStartPre ExecStartPost ExecStopPre ExecStopPost PassFileDescriptorsToExec"),
     (
         "Service",
         Class::NeedsSystemd,
-        "BusName ExitType USBFunctionDescriptors USBFunctionStrings OOMPolicy RebootArgument PermissionsStartOnly \
-         RootDirectoryStartOnly RefreshOnReload",
+        "BusName USBFunctionDescriptors USBFunctionStrings OOMPolicy RebootArgument PermissionsStartOnly \
+         RootDirectoryStartOnly RefreshOnReload RuntimeRandomizedExtraSec",
     ),
     (
         "Service",
-        Class::Process,
-        "PIDFile GuessMainPID NotifyAccess FileDescriptorStorePreserve OpenFile ReloadSignal RuntimeMaxSec \
-         RuntimeRandomizedExtraSec RestartMode RestartKillSignal TimeoutStartFailureMode TimeoutStopFailureMode",
+        Class::Honoured,
+        "Type ExitType ExecCondition ExecStartPre ExecStart ExecStartPost ExecReload ExecStop ExecStopPost Restart \
+         RestartMode RestartSec RestartSteps RestartMaxDelaySec TimeoutStartSec TimeoutStopSec TimeoutAbortSec TimeoutSec \
+         TimeoutStartFailureMode TimeoutStopFailureMode RuntimeMaxSec WatchdogSec RemainAfterExit SuccessExitStatus \
+         RestartPreventExitStatus RestartForceExitStatus Sockets NonBlocking PIDFile GuessMainPID NotifyAccess \
+         FileDescriptorStoreMax FileDescriptorStorePreserve OpenFile ReloadSignal StartLimitIntervalSec StartLimitBurst \
+         StartLimitInterval X-Prebind-Number X-Prebind-Slots X-Prebind-Strategy",
     ),
     (
         "Kill",
-        Class::Process,
+        Class::Honoured,
         "KillMode KillSignal RestartKillSignal SendSIGHUP SendSIGKILL FinalKillSignal WatchdogSignal",
     ),
     (
         "Exec",
-        Class::Process,
+        Class::Honoured,
         "WorkingDirectory User Group SupplementaryGroups UMask Nice OOMScoreAdjust CPUSchedulingPolicy \
-         CPUSchedulingPriority CPUSchedulingResetOnFork CPUAffinity NUMAPolicy NUMAMask IOSchedulingClass \
+         CPUSchedulingPriority CPUSchedulingResetOnFork CPUAffinity IOSchedulingClass \
          IOSchedulingPriority TimerSlackNSec Personality IgnoreSIGPIPE CoredumpFilter LimitCPU LimitFSIZE LimitDATA \
          LimitSTACK LimitCORE LimitRSS LimitNOFILE LimitAS LimitNPROC LimitMEMLOCK LimitLOCKS LimitSIGPENDING \
          LimitMSGQUEUE LimitNICE LimitRTPRIO LimitRTTIME Environment EnvironmentFile PassEnvironment UnsetEnvironment \
@@ -100,7 +112,7 @@ const TABLE: &[Row] = &[
     (
         "Exec",
         Class::NeedsSystemd,
-        "PAMName TTYPath TTYReset TTYVHangup TTYVTDisallocate TTYRows TTYColumns UtmpIdentifier UtmpMode \
+        "NUMAPolicy NUMAMask MemoryKSM PAMName TTYPath TTYReset TTYVHangup TTYVTDisallocate TTYRows TTYColumns UtmpIdentifier UtmpMode \
          SyslogIdentifier SyslogFacility SyslogLevel SyslogLevelPrefix LogLevelMax LogExtraFields LogFilterPatterns \
          LogNamespace LogRateLimitIntervalSec LogRateLimitBurst KeyringMode LoadCredential LoadCredentialEncrypted \
          SetCredential SetCredentialEncrypted ImportCredential RootImage RootImageOptions RootHash RootHashSignature \
@@ -114,7 +126,7 @@ const TABLE: &[Row] = &[
          BindReadOnlyPaths ProtectSystem ProtectHome ProtectClock ProtectHostname ProtectKernelTunables \
          ProtectKernelModules ProtectKernelLogs ProtectControlGroups ReadWritePaths ReadOnlyPaths InaccessiblePaths \
          ExecPaths NoExecPaths TemporaryFileSystem PrivateTmp PrivateDevices PrivateNetwork NetworkNamespacePath \
-         PrivateIPC IPCNamespacePath PrivatePIDs PrivateUsers PrivateMounts MountFlags MemoryKSM RestrictAddressFamilies \
+         PrivateIPC IPCNamespacePath PrivatePIDs PrivateUsers PrivateMounts MountFlags RestrictAddressFamilies \
          RestrictFileSystems RestrictNamespaces RestrictRealtime RestrictSUIDSGID LockPersonality \
          MemoryDenyWriteExecute RemoveIPC SystemCallFilter SystemCallErrorNumber SystemCallArchitectures SystemCallLog \
          SELinuxContext AppArmorProfile SmackProcessLabel",
@@ -151,21 +163,35 @@ fn tables(section: &str) -> &'static [&'static str] {
     }
 }
 
+/// In `[Socket]` these are about the sockets themselves; the others of `Exec` and `Kill` about its commands only.
+const OF_SOCKETS: [&str; 2] = ["PrivateNetwork", "NetworkNamespacePath"];
+
 /// What becomes of a key; `None`: systemd has no such key there.
 pub fn class(section: &str, key: &str) -> Option<Class> {
-    let rows = TABLE.iter().filter(|(table, _, _)| tables(section).contains(table));
-    rows.into_iter().find(|(_, _, keys)| keys.split(' ').any(|one| one == key)).map(|(_, class, _)| *class)
+    let mut rows = TABLE.iter().filter(|(table, _, _)| tables(section).contains(table));
+    let (table, class, _) = rows.find(|(_, _, keys)| keys.split(' ').any(|one| one == key))?;
+    let for_commands = section == "Socket" && matches!(*table, "Exec" | "Kill") && !OF_SOCKETS.contains(&key);
+    Some(if for_commands { Class::Harmless } else { *class })
 }
 
-/// The key that was meant, if one is near; `read`: those that are not in this table.
-pub fn meant<'a>(section: &str, key: &str, read: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// What was meant by an unknown key, if something is near: a key, or the section that it belongs to.
+pub fn meant(section: &str, key: &str) -> Option<String> {
+    let elsewhere = ["Unit", "Service", "Socket", "Install"].into_iter().find(|other| class(other, key).is_some());
+    if let Some(other) = elsewhere {
+        return Some(format!("it belongs to [{other}]"));
+    }
     let rows = TABLE.iter().filter(|(table, _, _)| tables(section).contains(table));
-    nearest(key, rows.flat_map(|(_, _, keys)| keys.split(' ')).chain(read))
+    let keys: Vec<&str> = rows.flat_map(|(_, _, keys)| keys.split(' ')).collect();
+    let same = keys.iter().find(|known| known.eq_ignore_ascii_case(key)).copied();
+    same.or_else(|| nearest(key, keys)).map(|near| format!("did you mean {near}?"))
 }
 
-/// Whether a section is one of systemd's, or nobody's business.
-pub fn is_known(section: &str) -> bool {
-    !tables(section).is_empty() || section.starts_with("X-")
+/// Every row of the table, for the manual: the section where its keys stand, what becomes of them, the keys.
+pub fn rows() -> impl Iterator<Item = (&'static str, Class, &'static str)> {
+    TABLE.iter().map(|(table, class, keys)| {
+        let section = if matches!(*table, "Exec" | "Kill" | "Resource") { "Service" } else { *table };
+        (section, *class, *keys)
+    })
 }
 
 #[cfg(test)]
@@ -188,13 +214,17 @@ mod tests {
     #[test]
     fn keys_are_found_by_section() {
         assert_eq!(class("Service", "ProtectSystem"), Some(Class::Protection));
-        assert_eq!(class("Socket", "User"), Some(Class::Process));
+        assert_eq!(class("Socket", "User"), Some(Class::Harmless), "it is for its commands");
+        assert_eq!(class("Socket", "PrivateNetwork"), Some(Class::Protection));
+        assert_eq!(class("Service", "User"), Some(Class::Honoured));
         assert_eq!(class("Service", "MemoryMax"), Some(Class::NeedsSystemd));
         assert_eq!(class("Unit", "After"), Some(Class::Harmless));
         assert_eq!(class("Unit", "User"), None);
         assert_eq!(class("Service", "user"), None, "case matters");
-        assert_eq!(meant("Service", "PrivatTmp", std::iter::empty()), Some("PrivateTmp"));
-        assert_eq!(meant("Socket", "listenstream", ["ListenStream"].into_iter()), Some("ListenStream"));
-        assert!(is_known("X-Ours") && is_known("Unit") && !is_known("Servce"));
+        let meant = |section, key| meant(section, key).unwrap_or_default();
+        assert_eq!(meant("Service", "execstart"), "did you mean ExecStart?");
+        assert_eq!(meant("Service", "PrivatTmp"), "did you mean PrivateTmp?");
+        assert_eq!(meant("Socket", "listenstream"), "did you mean ListenStream?");
+        assert_eq!(meant("Service", "ListenStream"), "it belongs to [Socket]");
     }
 }

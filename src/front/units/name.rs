@@ -1,5 +1,6 @@
 //! Unit names and their specifiers: `foo@bar.service` is prefix, instance and type.
 
+use crate::plan::{Piece, Template};
 use std::fmt;
 
 /// The longest name, bytes.
@@ -53,42 +54,122 @@ impl UnitName {
     }
 
     /// Fills the specifiers of a value. `outside`: those that are not about the name. A `%` with an unknown letter is an
-    /// error, as in systemd.
+    /// error, as in systemd. The instance of a template itself is empty.
     pub fn expand(&self, text: &str, outside: &dyn Fn(char) -> Option<String>) -> Result<String, String> {
         let mut out = String::with_capacity(text.len());
+        for part in self.parts(text, outside)? {
+            match part {
+                Part::Text(text) => out.push_str(&text),
+                Part::Instance { .. } => {}
+            }
+        }
+        Ok(out)
+    }
+
+    /// The same as a word of the plan: of a template itself the instance is known only when it is started.
+    pub fn fill(&self, text: &str, outside: &dyn Fn(char) -> Option<String>) -> Result<Template, String> {
+        let mut pieces = Vec::new();
+        let mut literal = String::new();
+        for part in self.parts(text, outside)? {
+            match part {
+                Part::Text(text) => literal.push_str(&text),
+                Part::Instance { unescaped } => {
+                    flush(&mut literal, &mut pieces);
+                    pieces.push(Piece::Instance { unescaped });
+                }
+            }
+        }
+        flush(&mut literal, &mut pieces);
+        Ok(Template(pieces))
+    }
+
+    /// Whether it is `foo@.service`, of which only instances are started.
+    pub fn is_template(&self) -> bool {
+        self.instance.as_deref() == Some("")
+    }
+
+    fn parts(&self, text: &str, outside: &dyn Fn(char) -> Option<String>) -> Result<Vec<Part>, String> {
+        let mut out = Vec::new();
         let mut chars = text.chars();
         while let Some(c) = chars.next() {
             if c != '%' {
-                out.push(c);
+                out.push(Part::Text(c.into()));
                 continue;
             }
             let Some(letter) = chars.next() else {
                 return Err(format!("'{text}' ends with a single % (%% is a percent sign)"));
             };
-            let instance = self.instance.clone().unwrap_or_default();
             let last = self.prefix.rsplit('-').next().unwrap_or_default();
             match letter {
-                '%' => out.push('%'),
-                'n' => out.push_str(&self.to_string()),
-                'N' => out.push_str(&self.stem()),
-                'p' => out.push_str(&self.prefix),
-                'P' => out.push_str(&unescape(&self.prefix)),
-                'i' => out.push_str(&instance),
-                'I' => out.push_str(&unescape(&instance)),
-                'j' => out.push_str(last),
-                'J' => out.push_str(&unescape(last)),
-                'f' => {
-                    let path = if instance.is_empty() { &self.prefix } else { &instance };
-                    out.push('/');
-                    out.push_str(unescape(path).trim_start_matches('/'));
+                '%' => out.push(Part::Text("%".into())),
+                'n' | 'N' => {
+                    let at = if self.instance.is_some() { "@" } else { "" };
+                    out.extend([Part::Text(format!("{}{at}", self.prefix)), self.instance_part(false)]);
+                    let kind = if letter == 'n' { format!(".{}", self.kind) } else { String::new() };
+                    out.push(Part::Text(kind));
                 }
+                'p' => out.push(Part::Text(self.prefix.clone())),
+                'P' => out.push(Part::Text(unescape(&self.prefix))),
+                'i' => out.push(self.instance_part(false)),
+                'I' => out.push(self.instance_part(true)),
+                'j' => out.push(Part::Text(last.into())),
+                'J' => out.push(Part::Text(unescape(last))),
+                'f' => out.extend(self.path()),
                 _ => match outside(letter) {
-                    Some(value) => out.push_str(&value),
+                    Some(value) => out.push(Part::Text(value)),
                     None => return Err(format!("unknown specifier %{letter} (%% is a percent sign)")),
                 },
             }
         }
         Ok(out)
+    }
+
+    fn instance_part(&self, unescaped: bool) -> Part {
+        match self.instance.as_deref() {
+            Some("") => Part::Instance { unescaped },
+            Some(known) if unescaped => Part::Text(unescape(known)),
+            Some(known) => Part::Text(known.into()),
+            None => Part::Text(String::new()),
+        }
+    }
+
+    /// `%f`: the instance, else the prefix, as an absolute path.
+    fn path(&self) -> [Part; 2] {
+        let name = match self.instance_part(true) {
+            Part::Text(text) if text.is_empty() => Part::Text(unescape(&self.prefix)),
+            known => known,
+        };
+        let name = match name {
+            Part::Text(text) => Part::Text(text.trim_start_matches('/').into()),
+            later => later,
+        };
+        [Part::Text("/".into()), name]
+    }
+}
+
+/// Whether a value has a specifier that is about the instance.
+pub fn names_instance(text: &str) -> bool {
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == '%' && chars.next().is_some_and(|letter| "iInNf".contains(letter)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// A part of a value whose specifiers are filled.
+enum Part {
+    Text(String),
+    /// It is known when the unit is started.
+    Instance {
+        unescaped: bool,
+    },
+}
+
+fn flush(literal: &mut String, pieces: &mut Vec<Piece>) {
+    if !literal.is_empty() {
+        pieces.push(Piece::Text(std::mem::take(literal).into()));
     }
 }
 
@@ -142,6 +223,14 @@ mod tests {
         assert_eq!(filled, parts);
         assert!(name.expand("%Z", &outside).unwrap_err().contains("unknown specifier %Z"));
         assert!(name.expand("100%", &outside).is_err());
+        let template = UnitName::parse("foo@.service").unwrap();
+        let instance = |unescaped| Piece::Instance { unescaped };
+        let text = |text: &str| Piece::Text(text.into());
+        let pieces = [text("foo@"), instance(false), text(".service /"), instance(true), text(" foo")];
+        assert_eq!(template.fill("%n %f %p", &outside), Ok(Template(pieces.to_vec())));
+        assert_eq!(template.expand("%n|%i|%f", &outside).unwrap(), "foo@.service||/");
+        assert_eq!(name.fill("%i", &outside), Ok(Template(vec![text("a-b\\x2dc")])));
+        assert!(names_instance("a%%i%N") && !names_instance("%%i %p %") && template.is_template());
         let plain = UnitName::parse("a-b.socket").unwrap();
         assert_eq!(plain.expand("%i|%f", &outside).unwrap(), "|/a/b");
     }

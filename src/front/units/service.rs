@@ -1,12 +1,21 @@
-//! `[Service]`: a unit's assignments -> its commands and policy, as plain data. As everywhere in units a value that cannot
-//! be read is said and leaves what stood before; only a command that cannot be read makes the unit unusable.
+//! `[Service]`: a unit's assignments -> a [`ServiceSpec`] with its commands and policy; what its processes are set up with is
+//! read by `process`, how they are stopped by `kill`. As everywhere in units a value that cannot be read is said and leaves
+//! what stood before; only a command (or a user, a group, a folder) that cannot be read makes the unit unusable.
 
 use super::Remark;
+use super::directories::preserve;
+use super::kill;
 use super::lex::Assignment;
 use super::name::UnitName;
+use super::process::{self, Context, Process, is_vital, optional};
+use super::statuses::statuses;
 use super::values::{Span, boolean, count, set, span};
-use super::words::{Exec, commands, split};
-use crate::plan::{Nanos, Origin, Problem, SECOND, Signal};
+use super::words::commands;
+use crate::plan::{
+    Command, Delay, Exec, Kind, Nanos, NotifyAccess, Number, Origin, Problem, Reload, Restart, SECOND, ServiceSpec,
+    Signal, Step, StepSpec, Strategy,
+};
+use std::path::PathBuf;
 
 /// `Type=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,105 +34,48 @@ pub enum Type {
     Forking,
 }
 
-/// `Restart=`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum When {
-    No,
-    Always,
-    OnSuccess,
-    OnFailure,
-    OnAbnormal,
-    OnAbort,
-    OnWatchdog,
-}
-
-/// Which commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum Step {
-    Condition,
-    StartPre,
-    Start,
-    StartPost,
-    Reload,
-    Stop,
-    StopPost,
-}
-
-/// One command with where it stands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StepCommand {
-    /// When it runs.
-    pub step: Step,
-    /// What.
-    pub exec: Exec,
-    /// Where it was asked for.
-    pub origin: Origin,
-}
-
-/// Exit codes and signals that a list names.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Statuses {
-    /// Exit codes.
-    pub codes: Vec<u8>,
-    /// Signals.
-    pub signals: Vec<Signal>,
-}
-
 /// A `.service` as it is read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceUnit {
-    /// `Type=`; `None`: not said, which means oneshot without ExecStart.
-    pub kind: Option<Type>,
-    /// In the order of their lines.
-    pub commands: Vec<StepCommand>,
-    /// `Restart=`.
-    pub restart: When,
-    /// `RestartSec=` and, where the delay grows, in so many steps to that.
-    pub restart_delay_ns: Nanos,
-    /// `RestartSteps=`.
-    pub restart_steps: u32,
-    /// `RestartMaxDelaySec=`; `None`: infinity.
-    pub restart_delay_max: Span,
-    /// `TimeoutStartSec=`; the outer `None`: not said.
-    pub timeout_start: Option<Span>,
-    /// `TimeoutStopSec=`.
-    pub timeout_stop: Option<Span>,
-    /// `TimeoutAbortSec=`.
-    pub timeout_abort: Option<Span>,
-    /// `WatchdogSec=`.
-    pub watchdog_ns: Option<Nanos>,
-    /// `SuccessExitStatus=`.
-    pub success: Statuses,
-    /// `RestartPreventExitStatus=`.
-    pub restart_prevented_by: Statuses,
-    /// `RestartForceExitStatus=`.
-    pub restart_forced_by: Statuses,
-    /// `StartLimitBurst=` in `StartLimitIntervalSec=`; `None`: no limit.
-    pub start_limit: Option<(u32, Nanos)>,
-    /// `Sockets=`.
-    pub sockets: Vec<String>,
+    /// All that it says of itself; which sockets it has, and so when it starts and is ready, is told by other units.
+    pub spec: ServiceSpec,
+    /// Its type, as systemd settles it.
+    pub kind: Type,
+    /// `Sockets=`, each with where it stands.
+    pub sockets: Vec<(String, Origin)>,
     /// `NonBlocking=`.
     pub nonblock: bool,
-    /// `RemainAfterExit=`.
-    pub remain_after_exit: bool,
-    /// `FileDescriptorStoreMax=`.
-    pub fd_store_max: u32,
-    /// `X-Prebind-Number=`, `auto` being 0.
-    pub number: Option<u32>,
     /// `X-Prebind-Slots=`.
     pub slots: bool,
-    /// `X-Prebind-Strategy=`.
-    pub strategy: Option<String>,
+    /// `X-Prebind-Strategy=` was given.
+    pub has_strategy: bool,
+}
+
+/// What the lines have said so far.
+#[derive(Default)]
+struct Draft {
+    kind: Option<Type>,
+    starts: Vec<Exec>,
+    /// Of each timeout: `None`: not said; `Some(None)`: without end.
+    timeout_start: Option<Span>,
+    timeout_stop: Option<Span>,
+    restart_delay: Span,
+    restart_steps: u32,
+    restart_delay_max: Span,
+    notify_access: Option<NotifyAccess>,
+    reload_signal: Option<Signal>,
+    pidfile: Option<PathBuf>,
+    limit_burst: Option<u32>,
+    limit_interval: Option<Span>,
 }
 
 struct Reader<'a> {
-    name: &'a UnitName,
-    outside: &'a dyn Fn(char) -> Option<String>,
+    context: Context<'a>,
     unit: ServiceUnit,
-    limit: (u32, Span),
+    draft: Draft,
+    process: Process,
     problems: Vec<Problem>,
+    remarks: &'a mut Vec<Remark>,
 }
 
 /// Reads the assignments of `[Service]` and `[Unit]` that it knows; hands the others back. Problems make the unit unusable.
@@ -133,67 +85,41 @@ pub fn read<'a>(
     outside: &dyn Fn(char) -> Option<String>,
     remarks: &mut Vec<Remark>,
 ) -> (ServiceUnit, Vec<&'a Assignment>, Vec<Problem>) {
-    let unit = ServiceUnit {
-        kind: None,
-        commands: Vec::new(),
-        restart: When::No,
-        restart_delay_ns: SECOND / 10,
-        restart_steps: 0,
-        restart_delay_max: None,
-        timeout_start: None,
-        timeout_stop: None,
-        timeout_abort: None,
-        watchdog_ns: None,
-        success: Statuses::default(),
-        restart_prevented_by: Statuses::default(),
-        restart_forced_by: Statuses::default(),
-        start_limit: None,
-        sockets: Vec::new(),
-        nonblock: false,
-        remain_after_exit: false,
-        fd_store_max: 0,
-        number: None,
-        slots: false,
-        strategy: None,
+    let mut spec = ServiceSpec {
+        name: name.to_string(),
+        restart: Restart::No,
+        restart_given: true,
+        env: Vec::new(),
+        ..ServiceSpec::default()
     };
-    let mut reader = Reader { name, outside, unit, limit: (5, Some(10 * SECOND)), problems: Vec::new() };
+    spec.exits.signals_are_clean = true;
+    process::defaults(&mut spec);
+    kill::defaults(&mut spec);
+    let (sockets, kind) = (Vec::new(), Type::Simple);
+    let unit = ServiceUnit { spec, kind, sockets, nonblock: false, slots: false, has_strategy: false };
+    let mut reader = Reader {
+        context: Context { name, outside },
+        unit,
+        draft: Draft { restart_delay: Some(SECOND / 10), ..Draft::default() },
+        process: Process::default(),
+        problems: Vec::new(),
+        remarks,
+    };
     let mut left = Vec::new();
     for one in assignments {
         match reader.take(one) {
             Some(Ok(())) => {}
+            Some(Err(why)) if is_vital(&one.key, &one.value) => {
+                reader.problems.push(Problem::new(one.origin.clone(), format!("{}: {why}", one.key)));
+            }
             Some(Err(why)) => {
-                remarks.push(Remark::warn(one.origin.clone(), format!("{}: {why}: ignored", one.key)));
+                reader.remarks.push(Remark::warn(one.origin.clone(), format!("{}: {why}: ignored", one.key)));
             }
             None => left.push(one),
         }
     }
-    let Reader { mut unit, limit, mut problems, .. } = reader;
-    unit.start_limit = (limit.0 > 0 && limit.1 != Some(0)).then_some((limit.0, limit.1.unwrap_or(Nanos::MAX)));
-    problems.extend(unit.wrong(name));
+    let (unit, problems) = reader.finish();
     (unit, left, problems)
-}
-
-impl ServiceUnit {
-    /// Its type, as systemd settles it.
-    pub fn settled(&self) -> Type {
-        let starts = self.commands.iter().any(|one| one.step == Step::Start);
-        self.kind.unwrap_or(if starts { Type::Simple } else { Type::Oneshot })
-    }
-
-    /// What only the whole unit tells.
-    fn wrong(&self, name: &UnitName) -> Option<Problem> {
-        let starts = self.commands.iter().filter(|one| one.step == Step::Start).count();
-        let oneshot = self.settled() == Type::Oneshot;
-        let message = match (starts, oneshot, self.restart) {
-            (0, false, _) => "it has no ExecStart=",
-            (2.., false, _) => "it has several ExecStart=, which only Type=oneshot may have",
-            (_, true, When::Always | When::OnSuccess) => "Type=oneshot cannot be restarted when it succeeds",
-            (0, true, _) if self.commands.is_empty() && !self.remain_after_exit => "it has no command at all",
-            _ => return None,
-        };
-        let first = self.commands.first().map_or(Origin::Default, |one| one.origin.clone());
-        Some(Problem::new(first, format!("{name}: {message}")))
-    }
 }
 
 impl Reader<'_> {
@@ -202,110 +128,242 @@ impl Reader<'_> {
         let (key, value) = (one.key.as_str(), one.value.as_str());
         match one.section.as_str() {
             "Unit" => self.limits(key, value),
-            "Service" => match step(key) {
-                Some(step) => {
-                    self.step(step, value, &one.origin);
-                    Some(Ok(()))
-                }
-                None => self.policy(key, value).or_else(|| self.spans(key, value)).or_else(|| self.limits(key, value)),
-            },
+            "Service" => self.commands(one).or_else(|| self.service(one)),
             _ => None,
         }
     }
 
+    fn service(&mut self, one: &Assignment) -> Option<Result<(), String>> {
+        let (key, value) = (one.key.as_str(), one.value.as_str());
+        self.policy(one)
+            .or_else(|| self.spans(key, value))
+            .or_else(|| self.notify(key, value))
+            .or_else(|| self.exits(key, value))
+            .or_else(|| self.limits(key, value))
+            .or_else(|| kill::take(&mut self.unit.spec, key, value))
+            .or_else(|| self.process.take(&mut self.unit.spec, one, self.context, self.remarks))
+    }
+
     /// A command that cannot be read is no remark: the unit would do something else than it says.
-    fn step(&mut self, step: Step, value: &str, origin: &Origin) {
-        if value.is_empty() {
-            self.unit.commands.retain(|one| one.step != step);
-            return;
+    fn commands(&mut self, one: &Assignment) -> Option<Result<(), String>> {
+        let step = Step::ALL.iter().find(|(key, _)| *key == one.key).map(|(_, step)| *step);
+        if step.is_none() && one.key != "ExecStart" {
+            return None;
         }
-        let read = commands(value).and_then(|all| all.into_iter().map(|exec| self.expanded(exec)).collect());
-        let read: Result<Vec<Exec>, String> = read;
-        match read {
-            Ok(all) => {
-                let all = all.into_iter().map(|exec| StepCommand { step, exec, origin: origin.clone() });
-                self.unit.commands.extend(all);
+        if one.value.is_empty() {
+            match step {
+                Some(step) => self.unit.spec.steps.retain(|other| other.step != step),
+                None => self.draft.starts.clear(),
             }
-            Err(why) => self.problems.push(Problem::new(origin.clone(), format!("'{value}' is no command: {why}"))),
+            return Some(Ok(()));
         }
+        let read = commands(&one.value).and_then(|all| all.into_iter().map(|exec| self.filled(exec, one)).collect());
+        let read: Result<Vec<Exec>, String> = read;
+        match (read, step) {
+            (Ok(all), Some(step)) => {
+                self.unit.spec.steps.extend(all.into_iter().map(|exec| StepSpec { step, exec }));
+            }
+            (Ok(all), None) => self.draft.starts.extend(all),
+            (Err(why), _) => {
+                let message = format!("'{}' is no command: {why}", one.value);
+                self.problems.push(Problem::new(one.origin.clone(), message));
+            }
+        }
+        Some(Ok(()))
     }
 
     /// Specifiers come word by word, after the splitting.
-    fn expanded(&self, exec: Exec) -> Result<Exec, String> {
-        let words = exec.words.iter().map(|word| self.name.expand(word, self.outside)).collect::<Result<_, _>>()?;
-        Ok(Exec { path: self.name.expand(&exec.path, self.outside)?, words, ..exec })
+    fn filled(&self, exec: super::words::Exec, one: &Assignment) -> Result<Exec, String> {
+        let Context { name, outside } = self.context;
+        Ok(Exec {
+            path: name.fill(&exec.path, outside)?,
+            words: exec.words.iter().map(|word| name.fill(word, outside)).collect::<Result<_, _>>()?,
+            may_fail: exec.may_fail,
+            literal: exec.literal,
+            privilege: exec.privilege,
+            origin: one.origin.clone(),
+        })
     }
 
-    fn policy(&mut self, key: &str, value: &str) -> Option<Result<(), String>> {
-        let unit = &mut self.unit;
-        Some(match key {
-            "Type" => set(&mut unit.kind, kind(value).map(Some)),
-            "Restart" => set(&mut unit.restart, when(value)),
-            "RestartSteps" => set(&mut unit.restart_steps, count(value)),
-            "SuccessExitStatus" => statuses(&mut unit.success, value),
-            "RestartPreventExitStatus" => statuses(&mut unit.restart_prevented_by, value),
-            "RestartForceExitStatus" => statuses(&mut unit.restart_forced_by, value),
+    fn policy(&mut self, one: &Assignment) -> Option<Result<(), String>> {
+        let (unit, value) = (&mut self.unit, one.value.as_str());
+        Some(match one.key.as_str() {
+            "Type" => set(&mut self.draft.kind, kind(value).map(Some)),
+            "ExitType" => only(value, &["main"], "cgroup needs control groups"),
+            "GuessMainPID" => boolean(value)
+                .and_then(|yes| if yes { Ok(()) } else { Err("the main process is always looked for".into()) }),
+            "PIDFile" if value.is_empty() => set(&mut self.draft.pidfile, Ok(None)),
+            "PIDFile" => {
+                let absolute = if value.starts_with('/') { value.to_string() } else { format!("%t/{value}") };
+                set(&mut self.draft.pidfile, self.context.path(&absolute).map(Some))
+            }
+            "Restart" => set(&mut unit.spec.restart, when(value)),
+            // They differ in what other units see.
+            "RestartMode" => only(value, &["normal", "direct"], "not supported"),
+            "TimeoutStartFailureMode" | "TimeoutStopFailureMode" => only(value, &["terminate"], "not supported"),
             "NonBlocking" => set(&mut unit.nonblock, boolean(value)),
-            "RemainAfterExit" => set(&mut unit.remain_after_exit, boolean(value)),
-            "FileDescriptorStoreMax" => set(&mut unit.fd_store_max, count(value)),
+            "RemainAfterExit" => set(&mut unit.spec.remain_after_exit, boolean(value)),
             "X-Prebind-Slots" => set(&mut unit.slots, boolean(value)),
-            "X-Prebind-Number" if value == "auto" => set(&mut unit.number, Ok(Some(0))),
+            "X-Prebind-Number" if value == "auto" => set(&mut unit.spec.number, Ok(Number::Auto)),
             "X-Prebind-Number" => match count(value) {
-                Ok(0) | Err(_) => Err(format!("'{value}' is no number of workers")),
-                Ok(number) => set(&mut unit.number, Ok(Some(number))),
+                Ok(number @ 1..=100_000) => set(&mut unit.spec.number, Ok(Number::Fixed(number))),
+                Ok(_) | Err(_) => Err(format!("'{value}' is no number of workers (1 to 100000, or auto)")),
             },
-            "X-Prebind-Strategy" => set(&mut unit.strategy, Ok(Some(value.into()))),
-            "Sockets" => split(value).and_then(|words| {
-                let names = words.iter().map(|word| UnitName::parse(word).map(|name| (name.kind == "socket", word)));
-                for name in names.collect::<Result<Vec<_>, _>>()? {
-                    if !name.0 {
-                        return Err(format!("'{}' is no socket", name.1));
-                    }
-                    unit.sockets.push(name.1.clone());
+            "X-Prebind-Strategy" => match Strategy::ALL.iter().find(|(word, _)| *word == value) {
+                Some((_, strategy)) => {
+                    (unit.spec.strategy, unit.has_strategy) = (*strategy, true);
+                    Ok(())
                 }
-                Ok(())
-            }),
+                None => Err(format!("'{value}' is none of {}", Strategy::ALL.map(|(word, _)| word).join(", "))),
+            },
+            "Sockets" => sockets(&mut unit.sockets, one, self.context),
             _ => return None,
         })
     }
 
     fn spans(&mut self, key: &str, value: &str) -> Option<Result<(), String>> {
-        let unit = &mut self.unit;
-        // 0 turns a timeout off.
-        let timeout = |value: &str| span(value).map(|span| Some(span.filter(|span| *span > 0)));
+        let (draft, spec) = (&mut self.draft, &mut self.unit.spec);
         Some(match key {
-            "RestartSec" => span(value).map(|span| unit.restart_delay_ns = span.unwrap_or(Nanos::MAX)),
-            "RestartMaxDelaySec" => set(&mut unit.restart_delay_max, span(value)),
-            "TimeoutStartSec" => set(&mut unit.timeout_start, timeout(value)),
-            "TimeoutStopSec" => set(&mut unit.timeout_stop, timeout(value)),
-            "TimeoutAbortSec" if value.is_empty() => set(&mut unit.timeout_abort, Ok(None)),
-            "TimeoutAbortSec" => set(&mut unit.timeout_abort, timeout(value)),
-            "TimeoutSec" => timeout(value).map(|span| (unit.timeout_start, unit.timeout_stop) = (span, span)),
-            "WatchdogSec" => set(&mut unit.watchdog_ns, span(value).map(|span| span.filter(|span| *span > 0))),
+            "RestartSec" => set(&mut draft.restart_delay, span(value)),
+            "RestartSteps" => set(&mut draft.restart_steps, count(value)),
+            "RestartMaxDelaySec" => set(&mut draft.restart_delay_max, span(value)),
+            "TimeoutStartSec" => set(&mut draft.timeout_start, timeout(value)),
+            "TimeoutStopSec" => set(&mut draft.timeout_stop, timeout(value)),
+            "TimeoutSec" => timeout(value).map(|span| (draft.timeout_start, draft.timeout_stop) = (span, span)),
+            "TimeoutAbortSec" => {
+                let span = optional(value, timeout).map(Option::flatten);
+                set(&mut spec.kill.abort_timeout_ns, span.map(|span| span.map(or_never)))
+            }
+            "WatchdogSec" => set(&mut spec.watchdog_ns, optional(value, span).map(|span| finite(span.flatten()))),
+            "RuntimeMaxSec" => set(&mut spec.runtime_max_ns, optional(value, span).map(|span| finite(span.flatten()))),
+            _ => return None,
+        })
+    }
+
+    fn notify(&mut self, key: &str, value: &str) -> Option<Result<(), String>> {
+        let (draft, spec) = (&mut self.draft, &mut self.unit.spec);
+        Some(match key {
+            "NotifyAccess" => match value {
+                "none" => set(&mut draft.notify_access, Ok(Some(NotifyAccess::None))),
+                "main" => set(&mut draft.notify_access, Ok(Some(NotifyAccess::Main))),
+                "exec" => set(&mut draft.notify_access, Ok(Some(NotifyAccess::Exec))),
+                "all" => set(&mut draft.notify_access, Ok(Some(NotifyAccess::All))),
+                _ => Err(format!("'{value}' is none of none, main, exec, all")),
+            },
+            "ReloadSignal" => set(&mut draft.reload_signal, optional(value, str::parse)),
+            "FileDescriptorStoreMax" => set(&mut spec.fd_store_max, count(value)),
+            "FileDescriptorStorePreserve" => set(&mut spec.fd_store_preserve, preserve(value)),
+            _ => return None,
+        })
+    }
+
+    fn exits(&mut self, key: &str, value: &str) -> Option<Result<(), String>> {
+        let rules = &mut self.unit.spec.exits;
+        Some(match key {
+            "SuccessExitStatus" => statuses(&mut rules.success, value),
+            "RestartPreventExitStatus" => statuses(&mut rules.prevent, value),
+            "RestartForceExitStatus" => statuses(&mut rules.force, value),
             _ => return None,
         })
     }
 
     fn limits(&mut self, key: &str, value: &str) -> Option<Result<(), String>> {
         Some(match key {
-            "StartLimitBurst" => set(&mut self.limit.0, count(value)),
-            "StartLimitIntervalSec" | "StartLimitInterval" => set(&mut self.limit.1, span(value)),
+            "StartLimitBurst" => set(&mut self.draft.limit_burst, optional(value, count)),
+            "StartLimitIntervalSec" | "StartLimitInterval" => {
+                set(&mut self.draft.limit_interval, optional(value, span))
+            }
             _ => return None,
         })
     }
+
+    /// What only the whole unit tells.
+    fn finish(self) -> (ServiceUnit, Vec<Problem>) {
+        let Reader { context, mut unit, draft, process, mut problems, .. } = self;
+        let unnamed = if draft.starts.is_empty() { Type::Oneshot } else { Type::Simple };
+        unit.kind = draft.kind.unwrap_or(unnamed);
+        let spec = &mut unit.spec;
+        process.finish(spec);
+        // A command that could not be read is not missing.
+        if problems.is_empty() {
+            problems.extend(wrong(context.name, unit.kind, &draft, spec));
+        }
+        let notifies = matches!(unit.kind, Type::Notify | Type::NotifyReload);
+        spec.kind = match unit.kind {
+            Type::Oneshot => Kind::Oneshot,
+            Type::Forking => Kind::Forking { pidfile: draft.pidfile },
+            Type::Simple | Type::Exec | Type::Notify | Type::NotifyReload => Kind::Simple,
+        };
+        spec.origin = draft.starts.first().map_or(Origin::Default, |exec| exec.origin.clone());
+        spec.command = Command::Execs(draft.starts);
+        let start = if unit.kind == Type::Oneshot { None } else { Some(90 * SECOND) };
+        spec.start_timeout_ns = or_never(draft.timeout_start.unwrap_or(start));
+        spec.stop_timeout_ns = or_never(draft.timeout_stop.unwrap_or(Some(90 * SECOND)));
+        let (burst, interval) = (draft.limit_burst.unwrap_or(5), draft.limit_interval.unwrap_or(Some(10 * SECOND)));
+        spec.start_limit = (burst > 0 && interval != Some(0)).then_some((burst, or_never(interval)));
+        let base_ns = or_never(draft.restart_delay);
+        let max_ns = draft.restart_delay_max.filter(|max| draft.restart_steps > 0 && *max > base_ns);
+        let steps = if max_ns.is_some() { draft.restart_steps } else { 0 };
+        spec.delay = Delay::Fixed { base_ns, steps, max_ns };
+        let needed = notifies || spec.watchdog_ns.is_some() || spec.fd_store_max > 0;
+        spec.notify_access = match draft.notify_access.unwrap_or(NotifyAccess::None) {
+            NotifyAccess::None if needed => NotifyAccess::Main,
+            access => access,
+        };
+        let reloads = spec.steps.iter().any(|step| step.step == Step::Reload);
+        spec.reload = match unit.kind {
+            Type::NotifyReload => Reload::Notify(draft.reload_signal.unwrap_or(Signal::HUP)),
+            _ if reloads => Reload::Commands,
+            _ => Reload::None,
+        };
+        (unit, problems)
+    }
 }
 
-fn step(key: &str) -> Option<Step> {
-    Some(match key {
-        "ExecCondition" => Step::Condition,
-        "ExecStartPre" => Step::StartPre,
-        "ExecStart" => Step::Start,
-        "ExecStartPost" => Step::StartPost,
-        "ExecReload" => Step::Reload,
-        "ExecStop" => Step::Stop,
-        "ExecStopPost" => Step::StopPost,
+fn wrong(name: &UnitName, kind: Type, draft: &Draft, spec: &ServiceSpec) -> Option<Problem> {
+    let oneshot = kind == Type::Oneshot;
+    let message = match (draft.starts.len(), oneshot, spec.restart) {
+        (0, false, _) => "it has no ExecStart=",
+        (2.., false, _) => "it has several ExecStart=, which only Type=oneshot may have",
+        (_, true, Restart::Always | Restart::OnSuccess) => "Type=oneshot cannot be restarted when it succeeds",
+        (0, true, _) if spec.steps.is_empty() => "it has no command at all",
+        (0, true, _) if !spec.remain_after_exit && !spec.steps.iter().any(|step| step.step == Step::Stop) => {
+            "it has neither ExecStart= nor ExecStop="
+        }
         _ => return None,
-    })
+    };
+    let steps = spec.steps.iter().map(|step| &step.exec);
+    let first = draft.starts.iter().chain(steps).next().map_or(Origin::Default, |exec| exec.origin.clone());
+    Some(Problem::new(first, format!("{name}: {message}")))
+}
+
+/// 0 and infinity are without end.
+fn timeout(value: &str) -> Result<Option<Span>, String> {
+    span(value).map(finite).map(Some)
+}
+
+fn finite(span: Span) -> Span {
+    span.filter(|span| *span > 0)
+}
+
+fn or_never(span: Span) -> Nanos {
+    span.unwrap_or(ServiceSpec::NEVER_NS).min(ServiceSpec::NEVER_NS)
+}
+
+/// A setting of which only some words are honoured.
+fn only(value: &str, honoured: &[&str], why: &str) -> Result<(), String> {
+    if value.is_empty() || honoured.contains(&value) { Ok(()) } else { Err(format!("'{value}': {why}")) }
+}
+
+fn sockets(list: &mut Vec<(String, Origin)>, one: &Assignment, context: Context<'_>) -> Result<(), String> {
+    for word in context.words(&one.value)? {
+        match UnitName::parse(&word) {
+            Ok(name) if name.kind == "socket" => list.push((word, one.origin.clone())),
+            Ok(_) => return Err(format!("'{word}' is no socket")),
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(())
 }
 
 fn kind(value: &str) -> Result<Type, String> {
@@ -321,53 +379,17 @@ fn kind(value: &str) -> Result<Type, String> {
     })
 }
 
-fn when(value: &str) -> Result<When, String> {
+fn when(value: &str) -> Result<Restart, String> {
     Ok(match value {
-        "no" => When::No,
-        "always" => When::Always,
-        "on-success" => When::OnSuccess,
-        "on-failure" => When::OnFailure,
-        "on-abnormal" => When::OnAbnormal,
-        "on-abort" => When::OnAbort,
-        "on-watchdog" => When::OnWatchdog,
+        "no" => Restart::No,
+        "always" => Restart::Always,
+        "on-success" => Restart::OnSuccess,
+        "on-failure" => Restart::OnFailure,
+        "on-abnormal" => Restart::OnAbnormal,
+        "on-abort" => Restart::OnAbort,
+        "on-watchdog" => Restart::OnWatchdog,
         _ => return Err(format!("'{value}' is none of systemd's words for it")),
     })
-}
-
-/// Numbers and names of signals, and the names of exit codes that sysexits.h and the C library have. Empty resets.
-fn statuses(list: &mut Statuses, value: &str) -> Result<(), String> {
-    const NAMES: [(&str, u8); 17] = [
-        ("SUCCESS", 0),
-        ("FAILURE", 1),
-        ("USAGE", 64),
-        ("DATAERR", 65),
-        ("NOINPUT", 66),
-        ("NOUSER", 67),
-        ("NOHOST", 68),
-        ("UNAVAILABLE", 69),
-        ("SOFTWARE", 70),
-        ("OSERR", 71),
-        ("OSFILE", 72),
-        ("CANTCREAT", 73),
-        ("IOERR", 74),
-        ("TEMPFAIL", 75),
-        ("PROTOCOL", 76),
-        ("NOPERM", 77),
-        ("CONFIG", 78),
-    ];
-    if value.is_empty() {
-        *list = Statuses::default();
-    }
-    let mut wrong = Vec::new();
-    for word in split(value)? {
-        let named = NAMES.iter().find(|(name, _)| *name == word).map(|(_, code)| *code);
-        match (word.parse::<u8>().ok().or(named), word.parse::<Signal>()) {
-            (Some(code), _) => list.codes.push(code),
-            (None, Ok(signal)) => list.signals.push(signal),
-            (None, Err(_)) => wrong.push(word),
-        }
-    }
-    if wrong.is_empty() { Ok(()) } else { Err(format!("'{}' is neither an exit code nor a signal", wrong.join(" "))) }
 }
 
 #[cfg(test)]

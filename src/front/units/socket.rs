@@ -2,11 +2,12 @@
 //! read is said and leaves what stood before, as in systemd.
 
 use super::Remark;
-use super::address::{address, unix};
+use super::address::{address, netlink, path, queue};
 use super::lex::Assignment;
 use super::name::UnitName;
 use super::values::{boolean, count, integer, mode, set, size, span};
 use crate::plan::{Address, Nanos, Origin, SECOND, SocketKind, SocketOptions, SocketSpec, Timestamp};
+use std::path::PathBuf;
 
 /// A `.socket` as it is read.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +47,8 @@ struct Reader<'a> {
     fd_name: Option<String>,
     unit: SocketUnit,
     trigger: (Option<u32>, Option<Option<Nanos>>),
+    /// Messages of a queue, and bytes of one.
+    queue: (Option<i64>, Option<i64>),
     reuse: bool,
 }
 
@@ -75,6 +78,7 @@ pub fn read<'a>(
         fd_name: None,
         unit,
         trigger: (None, None),
+        queue: (None, None),
         reuse: false,
     };
     let mut left = Vec::new();
@@ -103,6 +107,9 @@ impl Reader<'_> {
             "ListenDatagram" => Some(SocketKind::Datagram),
             "ListenSequentialPacket" => Some(SocketKind::SeqPacket),
             "ListenFIFO" => Some(SocketKind::Fifo),
+            "ListenSpecial" => Some(SocketKind::Special),
+            "ListenNetlink" => Some(SocketKind::Netlink),
+            "ListenMessageQueue" => Some(SocketKind::MessageQueue),
             _ => None,
         };
         Some(match kind {
@@ -121,7 +128,12 @@ impl Reader<'_> {
             return Ok(());
         }
         let value = self.expand(value)?;
-        let address = if kind == SocketKind::Fifo { Address::Unix(unix(&value)?.into()) } else { address(&value)? };
+        let address = match kind {
+            SocketKind::Fifo | SocketKind::Special => Address::Unix(path(&value)?.into()),
+            SocketKind::Netlink => netlink(&value)?,
+            SocketKind::MessageQueue => queue(&value)?,
+            SocketKind::Stream | SocketKind::Datagram | SocketKind::SeqPacket => address(&value)?,
+        };
         if kind == SocketKind::SeqPacket && matches!(address, Address::Inet { .. }) {
             return Err(format!("'{value}' is neither a path nor an abstract name"));
         }
@@ -133,7 +145,8 @@ impl Reader<'_> {
     fn of_unit(&mut self, key: &str, value: &str) -> Option<Result<(), String>> {
         let unit = &mut self.unit;
         Some(match key {
-            "Service" => match UnitName::parse(value) {
+            "Service" if value.is_empty() => set(&mut unit.service, Ok(None)),
+            "Service" => match self.name.expand(value, self.outside).and_then(|name| UnitName::parse(&name)) {
                 Ok(name) if name.kind == "service" => {
                     unit.service = Some(name.to_string());
                     Ok(())
@@ -169,8 +182,8 @@ impl Reader<'_> {
     }
 
     fn symlinks(&mut self, value: &str) -> Result<(), String> {
-        let words = super::words::split(&self.expand(value)?)?;
-        let paths: Vec<String> = words.iter().map(|word| unix(word)).collect::<Result<_, _>>()?;
+        let words = super::words::split(value)?;
+        let paths: Vec<String> = words.iter().map(|word| path(&self.expand(word)?)).collect::<Result<_, String>>()?;
         self.unit.symlinks.extend(paths);
         Ok(())
     }
@@ -189,8 +202,8 @@ impl Reader<'_> {
         Some(match key {
             "SocketMode" => set(&mut options.mode, mode(value).map(Some)),
             "DirectoryMode" => set(&mut options.directory_mode, mode(value).map(Some)),
-            "SocketUser" => set(&mut options.user, Ok(text(value))),
-            "SocketGroup" => set(&mut options.group, Ok(text(value))),
+            "SocketUser" => set(&mut options.user, self.name.expand(value, self.outside).map(|name| text(&name))),
+            "SocketGroup" => set(&mut options.group, self.name.expand(value, self.outside).map(|name| text(&name))),
             "Backlog" => set(&mut options.backlog, count(value).map(Some)),
             "BindToDevice" => set(&mut options.device, Ok(text(value))),
             "BindIPv6Only" => match value {
@@ -232,14 +245,30 @@ impl Reader<'_> {
             },
             "TCPCongestion" => set(&mut options.congestion, Ok(text(value))),
             "PipeSize" => set(&mut options.pipe_size_bytes, size(value).map(Some)),
+            "PassPIDFD" => set(&mut options.pass_pidfd, boolean(value)),
+            "AcceptFileDescriptors" => set(&mut options.refuse_descriptors, boolean(value).map(|yes| !yes)),
+            "Writable" => set(&mut options.writable, boolean(value)),
+            "SocketProtocol" => match value {
+                "" => set(&mut options.protocol, Ok(None)),
+                "udplite" => set(&mut options.protocol, Ok(Some(136))),
+                "sctp" => set(&mut options.protocol, Ok(Some(132))),
+                "mptcp" => set(&mut options.protocol, Ok(Some(262))),
+                _ => Err(format!("'{value}' is none of udplite, sctp, mptcp")),
+            },
+            "MessageQueueMaxMessages" => set(&mut self.queue.0, at_least_one(value)),
+            "MessageQueueMessageSize" => set(&mut self.queue.1, at_least_one(value)),
             _ => return None,
         })
     }
 
     fn finish(self) -> SocketUnit {
-        let Reader { name, listens, options, fd_name, mut unit, trigger, reuse, .. } = self;
+        let Reader { name, listens, mut options, fd_name, mut unit, trigger, queue, reuse, .. } = self;
+        options.lenient = true;
+        options.keep_path = !unit.remove_on_stop;
+        options.queue_limits = queue.0.zip(queue.1);
         let fd_name = fd_name.unwrap_or_else(|| if unit.accept { "connection".into() } else { name.to_string() });
         let inet = |address: &Address| matches!(address, Address::Inet { .. });
+        let links: Vec<PathBuf> = unit.symlinks.iter().map(PathBuf::from).collect();
         unit.sockets = listens
             .into_iter()
             .map(|Listen { kind, address, origin }| SocketSpec {
@@ -247,7 +276,11 @@ impl Reader<'_> {
                 named: true,
                 kind,
                 // systemd asks for it where it means something.
-                options: SocketOptions { reuse_port: reuse && inet(&address), ..options.clone() },
+                options: SocketOptions {
+                    reuse_port: reuse && inet(&address),
+                    symlinks: if has_node(kind, &address) { links.clone() } else { Vec::new() },
+                    ..options.clone()
+                },
                 address,
                 origin,
                 retired: false,
@@ -261,86 +294,42 @@ impl Reader<'_> {
     }
 }
 
+/// Whether it makes a file that links can lead to.
+fn has_node(kind: SocketKind, address: &Address) -> bool {
+    matches!(address, Address::Unix(_)) && kind != SocketKind::Special
+}
+
+fn at_least_one(value: &str) -> Result<Option<i64>, String> {
+    let number = integer(value)?;
+    if number > 0 { Ok(Some(number)) } else { Err(format!("{value} is not above 0")) }
+}
+
+impl SocketUnit {
+    /// What makes it unusable, as a whole.
+    pub fn wrong(&self) -> Option<String> {
+        let nodes = self.sockets.iter().filter(|spec| has_node(spec.kind, &spec.address)).count();
+        let accepting = |spec: &SocketSpec| matches!(spec.kind, SocketKind::Stream | SocketKind::SeqPacket);
+        if self.sockets.is_empty() {
+            return Some("it has no Listen setting that can be read".into());
+        }
+        if self.accept && self.service.is_some() {
+            return Some("Service= and Accept=yes exclude each other".into());
+        }
+        if let Some(spec) = self.sockets.iter().find(|spec| self.accept && !accepting(spec)) {
+            return Some(format!("Accept=yes, and {} {} has no connections", spec.kind_word(), spec.address));
+        }
+        if !self.symlinks.is_empty() && nodes != 1 {
+            return Some(format!("Symlinks= needs exactly one path to lead to, and there are {nodes}"));
+        }
+        None
+    }
+}
+
 /// An empty value is none.
 fn text(value: &str) -> Option<String> {
     Some(value).filter(|value| !value.is_empty()).map(str::to_string)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::lex::lex;
-    use super::*;
-
-    fn unit(name: &str, text: &str) -> (SocketUnit, Vec<String>, Vec<String>) {
-        let mut remarks = Vec::new();
-        let assignments = lex(name, text.as_bytes(), &mut remarks);
-        let outside = |letter| (letter == 't').then(|| "/run".to_string());
-        let (unit, left) = read(&UnitName::parse(name).unwrap(), &assignments, &outside, &mut remarks);
-        let left = left.iter().map(|one| one.key.clone()).collect();
-        (unit, left, remarks.iter().map(Remark::to_string).collect())
-    }
-
-    fn shown(unit: &SocketUnit) -> Vec<String> {
-        unit.sockets.iter().map(|one| format!("{} {} {}", one.name, one.kind_word(), one.address)).collect()
-    }
-
-    #[test]
-    fn lines_of_all_kinds_in_their_order() {
-        let text = "[Socket]\nListenStream=8080\nListenDatagram=127.0.0.1:53\nListenFIFO=%t/%p/f\n\
-                    ListenSequentialPacket=@s\nListenStream=%t/web.sock\n";
-        let (unit, left, remarks) = unit("web.socket", text);
-        let expected = [
-            "web.socket tcp [::]:8080",
-            "web.socket udp 127.0.0.1:53",
-            "web.socket fifo /run/web/f",
-            "web.socket seqpacket @s",
-            "web.socket unix /run/web.sock",
-        ];
-        assert_eq!((shown(&unit), left.len(), remarks.len()), (expected.map(String::from).to_vec(), 0, 0));
-        assert_eq!(unit.sockets[1].origin, Origin::File { name: "web.socket".into(), line: 3 });
-        assert_eq!(unit.trigger_limit, Some((20, 2 * SECOND)));
-    }
-
-    #[test]
-    fn an_empty_line_clears_and_a_bad_one_is_said() {
-        let text = "[Socket]\nListenStream=1\nListenDatagram=2\nListenFIFO=\nListenStream=localhost:80\nListenStream=3\n\
-                    ReusePort=yes\nListenStream=3\nSocketMode=0999\nSocketMode=0660\nSocketMode=0888\nAccept=perhaps\n\
-                    FileDescriptorName=a b\nFileDescriptorName=a:b\nlistenstream=9\nUser=x\nTriggerLimitBurst=0\n";
-        let (unit, left, remarks) = unit("web.socket", text);
-        assert_eq!(shown(&unit), ["a b tcp [::]:3", "a b tcp [::]:3"]);
-        assert!(unit.sockets.iter().all(|one| one.options.reuse_port && one.options.mode == Some(0o660)));
-        assert_eq!(left, ["listenstream", "User"]);
-        assert_eq!(unit.trigger_limit, None);
-        assert_eq!(remarks.len(), 5, "{remarks:?}");
-        assert!(remarks[0].starts_with("web.socket:5: ListenStream: 'localhost:80' is no address"), "{remarks:?}");
-    }
-
-    #[test]
-    fn options_are_each_in_their_place() {
-        let text = "[Socket]\nListenStream=/run/x\nSocketUser=a\nSocketGroup=b\nDirectoryMode=0700\nBacklog=7\n\
-                    BindIPv6Only=both\nKeepAliveTimeSec=1min\nReceiveBuffer=8M\nIPTOS=throughput\nMark=5\n\
-                    Timestamping=us\nPassCredentials=1\nService=other.service\nAccept=yes\nMaxConnections=3\n\
-                    Symlinks=/run/y \"/run/z z\"\nReusePort=yes\n";
-        let (unit, _, remarks) = unit("web.socket", text);
-        assert_eq!(remarks, Vec::<String>::new());
-        let expected = SocketOptions {
-            user: Some("a".into()),
-            group: Some("b".into()),
-            directory_mode: Some(0o700),
-            backlog: Some(7),
-            v6only: Some(false),
-            keepalive_idle_seconds: Some(60),
-            receive_buffer_bytes: Some(8 << 20),
-            tos: Some(8),
-            mark: Some(5),
-            timestamp: Some(Timestamp::Microseconds),
-            pass_credentials: true,
-            ..SocketOptions::default()
-        };
-        assert_eq!(unit.sockets[0].options, expected, "ReusePort is for inet sockets only");
-        assert_eq!(unit.sockets[0].name, "connection");
-        assert_eq!((unit.service.as_deref(), unit.accept, unit.max_connections), (Some("other.service"), true, 3));
-        assert_eq!(unit.symlinks, ["/run/y", "/run/z z"]);
-        assert_eq!(unit.trigger_limit, Some((200, 2 * SECOND)));
-    }
-}
+#[path = "socket_tests.rs"]
+mod tests;

@@ -1,6 +1,8 @@
 //! Command lines as systemd splits them: quotes, C escapes, prefixes of the program, `;` between commands. Specifiers come
 //! before, variables after (at the spawn), neither is known here.
 
+use crate::plan::Privilege;
+
 /// One command of an Exec setting.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Exec {
@@ -12,8 +14,8 @@ pub struct Exec {
     pub may_fail: bool,
     /// `:`: `$` is not special.
     pub literal: bool,
-    /// `+` or `!`: not as the unit's user.
-    pub privileged: bool,
+    /// `+`, `!`, `!!`: not as the unit's user.
+    pub privilege: Privilege,
 }
 
 /// Splits at blanks. Quotes are honoured where a word begins or within it; C escapes everywhere but an unknown one, which
@@ -90,6 +92,16 @@ fn escape(chars: &mut Chars<'_>, word: &mut String) -> Result<(), String> {
     }
 }
 
+/// The same escapes in a value that is no list of words.
+pub(super) fn unescape(text: &str) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\\' { escape(&mut chars, &mut out)? } else { out.push(c) }
+    }
+    Ok(out)
+}
+
 /// The commands of one Exec setting.
 pub fn commands(text: &str) -> Result<Vec<Exec>, String> {
     let mut found = Vec::new();
@@ -106,18 +118,24 @@ pub fn commands(text: &str) -> Result<Vec<Exec>, String> {
 fn command(first: &str, mut rest: Vec<String>) -> Result<Exec, String> {
     let mut exec = Exec::default();
     let (mut path, mut own_name, mut seen) = (first, false, String::new());
-    while let Some(prefix) = path.chars().next().filter(|c| "-@:+!".contains(*c)) {
-        if seen.contains(prefix) && prefix != '!' {
-            return Err(format!("the prefix {prefix} stands twice before {path}"));
+    while let Some(prefix) = path.chars().next().filter(|c| "-@:+!|".contains(*c)) {
+        let times = seen.matches(prefix).count();
+        if times > usize::from(prefix == '!') {
+            return Err(format!("the prefix {prefix} stands too often before {path}"));
         }
         seen.push(prefix);
         match prefix {
             '-' => exec.may_fail = true,
             '@' => own_name = true,
             ':' => exec.literal = true,
-            _ => exec.privileged = true,
+            '|' => return Err("the prefix | (through the user's shell) is not supported".into()),
+            '+' => exec.privilege = Privilege::Full,
+            _ => exec.privilege = Privilege::KeepIds,
         }
         path = &path[1..];
+    }
+    if seen.contains('+') && seen.contains('!') {
+        return Err(format!("+ and ! exclude each other before {path}"));
     }
     if path.is_empty() {
         return Err("no program behind its prefixes".into());
@@ -176,8 +194,10 @@ mod tests {
             ..Exec::default()
         };
         assert_eq!(all, [a, b]);
-        assert!(commands("!!/bin/x").unwrap()[0].privileged);
-        for bad in ["", "--/bin/a", "-", "@/bin/a", "bin/a", "/bin/", "'open", ";"] {
+        assert_eq!(commands("!!/bin/x").unwrap()[0].privilege, Privilege::KeepIds);
+        assert_eq!(commands("+-/bin/x").unwrap()[0].privilege, Privilege::Full);
+        for bad in ["", "--/bin/a", "-", "@/bin/a", "bin/a", "/bin/", "'open", ";", "+!/bin/a", "!!!/bin/a", "|/bin/a"]
+        {
             assert!(commands(bad).is_err(), "{bad}");
         }
         assert_eq!(commands("a x; y").unwrap()[0].words, ["a", "x;", "y"]);

@@ -59,7 +59,7 @@ fn errors() {
             "no such user 'nobodyy'".into(),
         ),
         (
-            Stage::Environment,
+            Stage::EnvironmentFile,
             World::new(&["/bin/true"]).with(|service| service.env_files = vec!["no.env".into()]),
             "worker of 'web': cannot read environment file 'no.env': no such file".into(),
         ),
@@ -96,7 +96,7 @@ fn errors_of_the_child() {
         (Stage::Terminal, libc::EBADF, |steps| steps.terminal = Some(1_000_000)),
         (Stage::ParentDeath, libc::ESRCH, |steps| steps.parent_death = Some((libc::SIGUSR2, 1_000_000))),
         (Stage::Groups, libc::EINVAL, |steps| {
-            steps.change = Some(clone::Change { uid: None, gid: 0, groups: vec![0; 70_000] });
+            steps.change = Some(clone::Change { uid: None, gid: None, groups: vec![0; 70_000] });
         }),
         (Stage::Exec, libc::ENOENT, |steps| steps.files = vec![c"/nowhere/at/all".into()]),
     ];

@@ -2,9 +2,15 @@
 
 mod errors;
 mod finds;
+mod rights;
+mod streams;
+mod units;
 
 use super::*;
-use crate::plan::{Command, Limit, ListenEnv, Piece, Resource, SECOND, SocketRef, Template};
+use crate::plan::{
+    Command, Exec, Limit, ListenEnv, Origin, Piece, Privilege, ProcessSpec, Resource, SECOND, SocketRef, StepSpec,
+    Template,
+};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -16,6 +22,18 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// Words without placeholders.
 fn command(words: &[&str]) -> Command {
     Command::Program(words.iter().map(|word| Template(vec![Piece::Text(word.into())])).collect())
+}
+
+/// A command of a unit in which `$` is not special.
+fn exec(words: &[&str]) -> Exec {
+    Exec {
+        path: text(words[0]),
+        words: words.iter().map(|word| text(word)).collect(),
+        may_fail: false,
+        literal: true,
+        privilege: Privilege::Unit,
+        origin: Origin::Default,
+    }
 }
 
 fn text(word: &str) -> Template {
@@ -59,6 +77,32 @@ impl World {
 
     fn shell(script: &str) -> World {
         World::new(&["sh", "-c", script])
+    }
+
+    /// A unit's, as the reader of units makes one.
+    fn unit(script: &str) -> World {
+        let mut world = World::new(&[]);
+        world.base.environment.push(("LANG".into(), "C.UTF-8".into()));
+        world.base.start_dir = "/tmp".into();
+        world.service.name = "web.service".into();
+        world.service.command = Command::Execs(vec![exec(&["/bin/sh", "-c", script])]);
+        world.service.umask = Some(0o022);
+        world.service.chdir = Some("/".into());
+        world.service.process = ProcessSpec { unit: true, clean_environment: true, ..ProcessSpec::default() };
+        world
+    }
+
+    /// Changes how its processes are set up.
+    fn process(mut self, change: impl FnOnce(&mut ProcessSpec)) -> World {
+        change(&mut self.service.process);
+        self
+    }
+
+    /// The rights of its first command.
+    fn privilege(mut self, privilege: Privilege) -> World {
+        let Command::Execs(execs) = &mut self.service.command else { unreachable!() };
+        execs[0].privilege = privilege;
+        self
     }
 
     /// Adds a socket; its descriptor is moved to a number from `least` on.
