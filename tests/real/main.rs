@@ -5,11 +5,14 @@
 
 mod harness;
 
+mod activate;
 mod badinput;
 mod control;
+mod daemons;
 mod einhorn;
 mod einhornsh;
 mod inherit;
+mod kept;
 mod notify;
 mod readme;
 mod reexec;
@@ -22,4 +25,8 @@ mod stop;
 mod storm;
 mod supervise;
 mod terminal;
+mod under_systemd;
+mod units;
+mod units_check;
+mod units_notify;
 mod upgrade;

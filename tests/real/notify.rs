@@ -120,6 +120,45 @@ fn mainpid_is_refused_aloud() {
 }
 
 #[test]
+fn descriptors_of_a_plain_command_are_not_kept() {
+    let mut prebind = started(&[], &[]);
+    prebind.wait_ready();
+    assert_ne!(prebind.get("web", "/notify-with-file?text=FDSTORE=1%0aFDNAME=mine"), "0");
+    prebind.lines.expect(&["slot 0", "not kept", "FileDescriptorStoreMax="]);
+    prebind.stop();
+}
+
+#[test]
+fn a_barrier_beside_other_words_is_refused() {
+    let mut prebind = started(&[], &[]);
+    prebind.wait_ready();
+    prebind.get("web", "/notify?text=BARRIER=1%0aSTATUS=lost");
+    prebind.lines.expect(&["more than BARRIER=1"]);
+    prebind.get("web", "/notify?text=BARRIER=1");
+    prebind.lines.expect(&["BARRIER=1 with 0 descriptors"]);
+    assert!(!prebind.status().to_string().contains("lost"));
+    prebind.stop();
+}
+
+#[test]
+fn words_can_be_forbidden_while_it_runs() {
+    let mut prebind = started(&[], &[]);
+    prebind.wait_ready();
+    prebind.get("web", "/notify?text=NOTIFYACCESS=main%0aSTATUS=by%20itself");
+    wait_text(&mut prebind, "by itself");
+    prebind.get("web", "/child-notify?text=STATUS=by%20a%20child");
+    prebind.lines.expect(&["NotifyAccess= does not allow it"]);
+    // A re-exec forgets nothing of it.
+    prebind.ctl(&["reexec"]).code(0);
+    prebind.get("web", "/child-notify?text=STATUS=by%20another");
+    prebind.get("web", "/notify?text=NOTIFYACCESS=none");
+    prebind.get("web", "/notify?text=STATUS=by%20nobody");
+    assert_eq!(prebind.get("web", "/barrier"), "released");
+    wait_text(&mut prebind, "by itself");
+    prebind.stop();
+}
+
+#[test]
 fn a_barrier_is_released() {
     let mut prebind = started(&[], &[]);
     prebind.wait_ready();
@@ -241,6 +280,37 @@ fn the_manager_above_hears_of_it_all() {
     assert_eq!(prebind.wait_exit().code(), Some(0));
     let readies = manager.said.iter().flat_map(|text| text.lines()).filter(|line| *line == "READY=1").count();
     assert_eq!(readies, 1, "{:?}", manager.said);
+}
+
+#[test]
+fn the_manager_above_hears_of_a_reload() {
+    let dir = TempDir::new();
+    let outer = dir.join("up.sock");
+    let mut manager = Manager::at(&outer);
+    let options = ["-b", "web=127.0.0.1:0", "-n", "2", "--", probe::path()];
+    let prebind = Setup::in_dir(dir, &options).env("NOTIFY_SOCKET", &outer).start();
+    manager.wait("READY=1");
+    let old = prebind.worker_pids();
+    let before = monotonic_usec();
+    prebind.signal(libc::SIGHUP);
+    let said: u64 = manager.wait("MONOTONIC_USEC=").split_once('=').expect("a value").1.parse().expect("a number");
+    assert!((before..=monotonic_usec()).contains(&said), "{before} {said}");
+    let text = manager.said.last().expect("it was said");
+    assert!(text.lines().any(|line| line == "RELOADING=1"), "in one datagram: {text}");
+    manager.wait("READY=1");
+    // READY=1 when the upgrade is over: the old ones may still be stopping.
+    let status = prebind.status();
+    let workers = status["services"][0]["workers"].as_array().expect("workers");
+    let ready = workers.iter().filter(|worker| worker["state"] == "ready");
+    let new: Vec<i32> = ready.map(|worker| worker["pid"].as_i64().expect("a pid") as i32).collect();
+    assert!(new.len() == 2 && old.iter().all(|pid| !new.contains(pid)), "{old:?}: {status}");
+    prebind.stop();
+}
+
+fn monotonic_usec() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) }, 0);
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
 }
 
 #[test]

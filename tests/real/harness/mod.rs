@@ -4,6 +4,8 @@
 mod ask;
 mod http;
 mod lines;
+pub(crate) mod load;
+mod namespaces;
 pub(crate) mod probe;
 pub(crate) mod proc;
 mod setup;
@@ -12,7 +14,9 @@ mod temp;
 pub(crate) use ask::Control;
 pub(crate) use http::{exchange_unix, get, get_unix};
 pub(crate) use lines::Lines;
-pub(crate) use setup::{Finished, Setup, copy, prebind_path, prebindctl_path, run_ctl, run_piped};
+pub(crate) use namespaces::{First, Namespaces};
+pub(crate) use probe::compiled;
+pub(crate) use setup::{Finished, Setup, copy, prebind_path, prebindctl_path, run_ctl, run_piped, wait_child};
 pub(crate) use temp::TempDir;
 
 use serde_json::Value;

@@ -9,21 +9,25 @@ use std::sync::OnceLock;
 /// The probe worker, compiled with the C compiler that Rust links with.
 pub(crate) fn path() -> &'static str {
     static PATH: OnceLock<String> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/real/workers/probe.c");
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        std::fs::create_dir_all(&directory).expect("target/tmp");
-        let made = directory.join("probe");
-        let draft = directory.join(format!("probe.{}", std::process::id()));
-        let status = Command::new("cc")
-            .args(["-O1", "-Wall", "-pthread", "-o"])
-            .args([&draft, &source])
-            .status()
-            .expect("cc (tests/setup installs it)");
-        assert!(status.success(), "cc {}", source.display());
-        std::fs::rename(&draft, &made).expect("rename the probe");
-        made.to_str().expect("UTF-8").to_owned()
-    })
+    PATH.get_or_init(|| compiled("probe.c", &["-pthread"]).to_str().expect("UTF-8").to_owned())
+}
+
+/// Another program of tests/real/workers.
+pub(crate) fn compiled(name: &str, options: &[&str]) -> PathBuf {
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/real/workers").join(name);
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    std::fs::create_dir_all(&directory).expect("target/tmp");
+    let made = directory.join(name.trim_end_matches(".c"));
+    let draft = directory.join(format!("{name}.{}", std::process::id()));
+    let status = Command::new("cc")
+        .args(["-O1", "-Wall", "-o"])
+        .args([&draft, &source])
+        .args(options)
+        .status()
+        .expect("cc (tests/setup installs it)");
+    assert!(status.success(), "cc {}", source.display());
+    std::fs::rename(&draft, &made).expect("rename the program");
+    made
 }
 
 /// The environment that a probe reported.

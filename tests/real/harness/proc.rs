@@ -68,7 +68,7 @@ pub(crate) fn nofile(pid: i32) -> Option<(u64, u64)> {
 }
 
 /// Every live process.
-fn all() -> impl Iterator<Item = i32> {
+pub(crate) fn all() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -91,6 +92,15 @@ static const char *barrier(void) {
     int n = poll(&p, 1, 20000);
     close(ends[0]);
     return n == 1 && (p.revents & POLLHUP) ? "released" : "timeout";
+}
+
+/* Says something with a new file beside it, whose inode is returned; 0: that failed. */
+static unsigned long notify_with_file(const char *text) {
+    struct stat file;
+    int fd = memfd_create("left", MFD_CLOEXEC);
+    int failed = fd < 0 || fstat(fd, &file) || notify(text, fd);
+    close(fd);
+    return failed ? 0 : (unsigned long)file.st_ino;
 }
 
 /* --- what it was given ----------------------------------------------------------------------------------------- */
@@ -291,6 +301,7 @@ static void answer_path(FILE *out, char *path) {
     else if (!strcmp(path, "/hang")) hung = 1, fprintf(out, "%d", getpid());
     else if (!strcmp(path, "/fork")) fprintf(out, "%d", fork_child());
     else if (!strcmp(path, "/notify?text")) fprintf(out, "%d", notify(value ? value : "", -1));
+    else if (!strcmp(path, "/notify-with-file?text")) fprintf(out, "%lu", notify_with_file(value ? value : ""));
     else if (!strcmp(path, "/child-notify?text")) { /* said by a child of ours, which is gone before we answer */
         pid_t child = fork();
         if (child == 0) {
