@@ -4,8 +4,9 @@ use prebind::cli::start::{self, Wish};
 use prebind::cli::{self, Asked};
 use prebind::control::Level;
 use prebind::exit::Exit;
-use prebind::linux::{Early, Linux, Log, Own, Parts, State};
+use prebind::linux::{Early, Linux, Log, Own, Parts, State, run_socket_commands};
 use prebind::notify::Upward;
+use prebind::plan::{Plan, Step};
 use prebind::run::{run, run_from};
 use prebind::sockets::{self, Sockets};
 use prebind::spawn::Base;
@@ -38,7 +39,9 @@ fn launch(wish: Wish) -> Result<Exit, Exit> {
         let message = format!("the manager above ($NOTIFY_SOCKET) may keep sockets that nobody asks for: {error}");
         log.say(Level::Warn, "manager_unreachable", message);
     }
+    around_sockets(&plan, Step::StartPre)?;
     let (sockets, remarks) = Sockets::open(&plan, assigned).map_err(start::refused)?;
+    around_sockets(&plan, Step::StartPost)?;
     let early = Early::new(None, &plan).map_err(|error| start::failed("cannot set up the event loop", error))?;
     let (mut claim, notify) = start::meeting_places(&plan)?;
     let base = start::base(&plan, claim.as_ref(), Some(&notify))?;
@@ -60,8 +63,7 @@ fn launch(wish: Wish) -> Result<Exit, Exit> {
     let mut linux = Linux::new(early, parts).map_err(|error| start::failed("cannot set up the event loop", error))?;
     linux.take_back(kept);
     let exit = run(&mut supervisor, &mut linux);
-    linux.finish();
-    Ok(exit)
+    Ok(close(linux, exit))
 }
 
 /// In the place of another program: everything that it held goes on.
@@ -90,6 +92,26 @@ fn resume(wish: Wish, fd: i32) -> Result<Exit, Exit> {
     let resumed = Linux::resume(early, parts, state, &change, refused);
     let (mut linux, events) = resumed.map_err(|error| failed(error.to_string()))?;
     let exit = run_from(&mut supervisor, &mut linux, events);
+    Ok(close(linux, exit))
+}
+
+/// Commands around sockets, at the start: one that fails ends it.
+fn around_sockets(plan: &Plan, step: Step) -> Result<(), Exit> {
+    match run_socket_commands(plan, step)[..] {
+        [] => Ok(()),
+        [ref first, ..] => Err(start::failed("cannot open the sockets", first)),
+    }
+}
+
+/// The end: what is around the sockets runs before and after they are closed.
+fn close(mut linux: Linux, exit: Exit) -> Exit {
     linux.finish();
-    Ok(exit)
+    let plan = linux.plan().clone();
+    let mut wrong = run_socket_commands(&plan, Step::Stop);
+    drop(linux);
+    wrong.extend(run_socket_commands(&plan, Step::StopPost));
+    for why in &wrong {
+        start::failed("after the sockets", why);
+    }
+    exit
 }

@@ -333,7 +333,7 @@ impl Group {
     }
 }
 
-fn pidfd_open(pid: i32) -> Option<OwnedFd> {
+pub(super) fn pidfd_open(pid: i32) -> Option<OwnedFd> {
     // SAFETY: a plain system call; the descriptor that it returns is new and ours, close-on-exec by itself.
     unsafe {
         let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);

@@ -13,6 +13,7 @@ mod notes;
 mod proc;
 mod replace;
 mod signals;
+mod socket_commands;
 mod sources;
 mod speak;
 mod store;
@@ -25,6 +26,7 @@ mod units;
 pub use above::Kept;
 pub use log::Log;
 pub use replace::{Own, State, UNDERSTOOD};
+pub use socket_commands::run_socket_commands;
 
 use crate::control::Claim;
 use crate::control::einhorn::Teller;
@@ -163,6 +165,11 @@ impl Linux {
             said: Said::default(),
             started_at: monotonic(),
         })
+    }
+
+    /// The plan that it ended with.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Sends the last replies, for a moment at most.

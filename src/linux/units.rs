@@ -108,7 +108,7 @@ impl Lives {
 }
 
 /// A new INVOCATION_ID.
-fn new_invocation() -> u128 {
+pub(super) fn new_invocation() -> u128 {
     let mut bytes = [0_u8; 16];
     // SAFETY: the kernel writes at most the sixteen bytes of our array.
     let length = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };

@@ -51,6 +51,9 @@ pub struct Plan {
     pub sockets: Vec<SocketSpec>,
     /// The services; argv makes one.
     pub services: Vec<ServiceSpec>,
+    /// Commands around sockets, as services without workers: their steps StartPre and StartPost run before and after all
+    /// sockets are opened, Stop and StopPost before and after they are closed at the end.
+    pub socket_commands: Vec<ServiceSpec>,
     /// How this prebind is reached and told apart.
     pub identity: Identity,
     /// How it logs.

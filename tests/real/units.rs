@@ -102,7 +102,8 @@ fn by_prebind<'a>(machine: &'a Namespaces, case: &Case) -> Prebind<'a> {
     words.extend(case.steps.iter().any(|step| step == "start service").then_some("--start"));
     let mut child = machine.command(&words).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("nsenter");
     let lines = Lines::of(child.stderr.take().expect("piped"));
-    lines.expect(&["control /run/ctl"]);
+    // From then on it listens; what came before FlushPending= would have thrown away.
+    lines.expect(&["all workers are ready"]);
     Prebind { machine, child, lines }
 }
 
@@ -369,7 +370,7 @@ fn every_expected_key_is_in_a_case() {
         MaxConnectionsPerSource KeepAlive KeepAliveTimeSec KeepAliveIntervalSec KeepAliveProbes DeferAcceptSec NoDelay \
         Priority ReceiveBuffer SendBuffer IPTOS IPTTL Mark ReusePort FreeBind Transparent Broadcast PassCredentials \
         PassSecurity PassPacketInfo Timestamping TCPCongestion PipeSize MessageQueueMaxMessages MessageQueueMessageSize \
-        RemoveOnStop Symlinks FileDescriptorName Service TriggerLimitIntervalSec TriggerLimitBurst";
+        RemoveOnStop Symlinks FileDescriptorName Service TriggerLimitIntervalSec TriggerLimitBurst ExecStopPre";
     const SERVICE: &str = "Type ExecStart ExecCondition ExecStartPre ExecStartPost ExecReload ExecStop ExecStopPost KillMode \
         KillSignal SendSIGHUP SendSIGKILL FinalKillSignal WatchdogSignal TimeoutStartSec TimeoutStopSec TimeoutAbortSec \
         TimeoutSec Restart RestartSec RestartSteps RestartMaxDelaySec RestartPreventExitStatus RestartForceExitStatus \

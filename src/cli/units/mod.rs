@@ -21,8 +21,8 @@ pub(super) fn read(request: &Request, plan: &mut Plan, problems: &mut Vec<Proble
     let search = search_path();
     let machine =
         Machine { folders: &Disk, search: &search, outside: &outside, holds: &conditions::holds, runs: &runs };
-    let Read { sockets, services, remarks, problems: more } = units::read(request, &base, machine);
-    (plan.sockets, plan.services) = (sockets, services);
+    let Read { sockets, services, socket_commands, remarks, problems: more } = units::read(request, &base, machine);
+    (plan.sockets, plan.services, plan.socket_commands) = (sockets, services, socket_commands);
     problems.extend(more);
     let all = all || plan.log.verbosity > 0;
     plan.remarks.extend(remarks.iter().filter(|remark| remark.warning || all).map(ToString::to_string));

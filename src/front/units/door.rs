@@ -202,7 +202,7 @@ impl<'a> Door<'a> {
         let origin = Origin::File { name: loaded.path.clone(), line: 1 };
         let wrong = unit.wrong().map(|why| Problem::new(origin.clone(), format!("{own}: {why}")));
         self.remarks.extend(remarks);
-        self.problems.extend(problem.into_iter().chain(wrong.clone()));
+        self.problems.extend(problem.into_iter().chain(wrong.clone()).chain(unit.problems.iter().cloned()));
         if wrong.is_some() {
             return None;
         }

@@ -70,11 +70,12 @@ const TABLE: &[Row] = &[
          KeepAliveProbes DeferAcceptSec NoDelay Priority ReceiveBuffer SendBuffer IPTOS IPTTL Mark ReusePort FreeBind \
          Transparent Broadcast PassCredentials PassSecurity PassPIDFD AcceptFileDescriptors PassPacketInfo Timestamping \
          TCPCongestion PipeSize MessageQueueMaxMessages MessageQueueMessageSize RemoveOnStop Symlinks \
-         FileDescriptorName Service TriggerLimitIntervalSec TriggerLimitBurst",
+         FileDescriptorName Service TriggerLimitIntervalSec TriggerLimitBurst ExecStartPre ExecStartPost ExecStopPre \
+         ExecStopPost TimeoutSec",
     ),
     // Traffic is polled by level, within the trigger limit.
-    ("Socket", Class::Harmless, "PollLimitIntervalSec PollLimitBurst TimeoutSec"),
-    ("Socket", Class::NeedsSystemd, "ExecStartPre ExecStartPost ExecStopPre ExecStopPost PassFileDescriptorsToExec"),
+    ("Socket", Class::Harmless, "PollLimitIntervalSec PollLimitBurst"),
+    ("Socket", Class::NeedsSystemd, "PassFileDescriptorsToExec"),
     (
         "Service",
         Class::NeedsSystemd,

@@ -7,9 +7,10 @@
 use super::Remark;
 use super::door::{Door, Machine, Request, ServiceEntry, SocketEntry, Why};
 use super::service::Type;
+use super::socket::SocketUnit;
 use crate::plan::{
-    AckMode, Address, Kind, ListenEnv, Number, Origin, Problem, ServiceSpec, SocketId, SocketKind, SocketSpec,
-    StartWhen, Stdio, nearest,
+    AckMode, Address, Command, Kind, ListenEnv, NotifyAccess, Number, Origin, Problem, ProcessSpec, ServiceSpec,
+    SocketId, SocketKind, SocketSpec, StartWhen, Stdio, nearest,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,8 @@ pub struct Read {
     pub sockets: Vec<SocketSpec>,
     /// All their services, which name their sockets already.
     pub services: Vec<ServiceSpec>,
+    /// The commands around their sockets.
+    pub socket_commands: Vec<ServiceSpec>,
     /// Everything that is not taken as it stands.
     pub remarks: Vec<Remark>,
     /// Everything that is wrong.
@@ -43,6 +46,27 @@ struct Maker<'a> {
     /// Where each unit's sockets stand in the plan.
     ids: BTreeMap<String, Vec<SocketId>>,
     read: Read,
+}
+
+/// The commands around a unit's sockets as a service that has no worker of its own: they are root's, in `/`.
+fn commands_of(name: &str, unit: &SocketUnit) -> ServiceSpec {
+    ServiceSpec {
+        name: name.to_string(),
+        command: Command::Execs(Vec::new()),
+        steps: unit.commands.clone(),
+        start_timeout_ns: unit.timeout.unwrap_or(ServiceSpec::NEVER_NS),
+        chdir: Some("/".into()),
+        umask: Some(0o022),
+        process: ProcessSpec {
+            unit: true,
+            clean_environment: true,
+            ignore_sigpipe: true,
+            stdin: Stdio::Null,
+            ..ProcessSpec::default()
+        },
+        notify_access: NotifyAccess::None,
+        ..ServiceSpec::default()
+    }
 }
 
 impl Maker<'_> {
@@ -103,7 +127,11 @@ impl Maker<'_> {
         if let Some(ids) = self.ids.get(name) {
             return ids.clone();
         }
-        let specs = &self.units[name].unit.sockets;
+        let unit = &self.units[name].unit;
+        let specs = &unit.sockets;
+        if !unit.commands.is_empty() {
+            self.read.socket_commands.push(commands_of(name, unit));
+        }
         let first = self.read.sockets.len();
         self.read.sockets.extend(specs.iter().cloned());
         // More than there are ids is a problem of the plan, said by its check.

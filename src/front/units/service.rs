@@ -172,17 +172,9 @@ impl Reader<'_> {
         Some(Ok(()))
     }
 
-    /// Specifiers come word by word, after the splitting.
     fn filled(&self, exec: super::words::Exec, one: &Assignment) -> Result<Exec, String> {
         let Context { name, outside } = self.context;
-        Ok(Exec {
-            path: name.fill(&exec.path, outside)?,
-            words: exec.words.iter().map(|word| name.fill(word, outside)).collect::<Result<_, _>>()?,
-            may_fail: exec.may_fail,
-            literal: exec.literal,
-            privilege: exec.privilege,
-            origin: one.origin.clone(),
-        })
+        exec.fill(name, outside, &one.origin)
     }
 
     fn policy(&mut self, one: &Assignment) -> Option<Result<(), String>> {

@@ -5,8 +5,11 @@ use super::Remark;
 use super::address::{address, netlink, path, queue};
 use super::lex::Assignment;
 use super::name::UnitName;
-use super::values::{boolean, count, integer, mode, set, size, span};
-use crate::plan::{Address, Nanos, Origin, SECOND, SocketKind, SocketOptions, SocketSpec, Timestamp};
+use super::values::{Span, boolean, count, integer, mode, set, size, span};
+use super::words::commands;
+use crate::plan::{
+    Address, Exec, Nanos, Origin, Problem, SECOND, SocketKind, SocketOptions, SocketSpec, Step, StepSpec, Timestamp,
+};
 use std::path::PathBuf;
 
 /// A `.socket` as it is read.
@@ -30,6 +33,12 @@ pub struct SocketUnit {
     pub symlinks: Vec<String>,
     /// So many starts in so long; `None`: no limit.
     pub trigger_limit: Option<(u32, Nanos)>,
+    /// The commands around its sockets: before and after they are opened (StartPre, StartPost) and closed (Stop, StopPost).
+    pub commands: Vec<StepSpec>,
+    /// `TimeoutSec=`, of each of them.
+    pub timeout: Span,
+    /// Commands that cannot be read.
+    pub problems: Vec<Problem>,
 }
 
 /// A Listen line, whose options are known at the end only.
@@ -69,6 +78,9 @@ pub fn read<'a>(
         remove_on_stop: false,
         symlinks: Vec::new(),
         trigger_limit: None,
+        commands: Vec::new(),
+        timeout: Some(90 * SECOND),
+        problems: Vec::new(),
     };
     let mut reader = Reader {
         name,
@@ -114,8 +126,38 @@ impl Reader<'_> {
         };
         Some(match kind {
             Some(kind) => self.listen(kind, value, &one.origin),
-            None => self.of_unit(&one.key, value).or_else(|| self.of_socket(&one.key, value))?,
+            None => self
+                .command(one)
+                .or_else(|| self.of_unit(&one.key, value))
+                .or_else(|| self.of_socket(&one.key, value))?,
         })
+    }
+
+    /// A command around the sockets. One that cannot be read makes the unit unusable.
+    fn command(&mut self, one: &Assignment) -> Option<Result<(), String>> {
+        let step = match one.key.as_str() {
+            "ExecStartPre" => Step::StartPre,
+            "ExecStartPost" => Step::StartPost,
+            "ExecStopPre" => Step::Stop,
+            "ExecStopPost" => Step::StopPost,
+            _ => return None,
+        };
+        if one.value.is_empty() {
+            self.unit.commands.retain(|other| other.step != step);
+            return Some(Ok(()));
+        }
+        let read = commands(&one.value).and_then(|all| {
+            let fill = |exec: &super::words::Exec| exec.fill(self.name, self.outside, &one.origin);
+            all.iter().map(fill).collect::<Result<Vec<Exec>, String>>()
+        });
+        match read {
+            Ok(all) => self.unit.commands.extend(all.into_iter().map(|exec| StepSpec { step, exec })),
+            Err(why) => {
+                let message = format!("'{}' is no command: {why}", one.value);
+                self.unit.problems.push(Problem::new(one.origin.clone(), message));
+            }
+        }
+        Some(Ok(()))
     }
 
     fn expand(&self, value: &str) -> Result<String, String> {
@@ -161,6 +203,7 @@ impl Reader<'_> {
             "RemoveOnStop" => set(&mut unit.remove_on_stop, boolean(value)),
             "TriggerLimitBurst" => set(&mut self.trigger.0, count(value).map(Some)),
             "TriggerLimitIntervalSec" => set(&mut self.trigger.1, span(value).map(Some)),
+            "TimeoutSec" => set(&mut unit.timeout, span(value).map(|span| span.filter(|span| *span > 0))),
             "FileDescriptorName" => {
                 let name = self.expand(value);
                 let fits = |name: &String| {

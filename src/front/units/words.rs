@@ -1,7 +1,8 @@
 //! Command lines as systemd splits them: quotes, C escapes, prefixes of the program, `;` between commands. Specifiers come
 //! before, variables after (at the spawn), neither is known here.
 
-use crate::plan::Privilege;
+use super::name::UnitName;
+use crate::plan::{self, Origin, Privilege};
 
 /// One command of an Exec setting.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +17,25 @@ pub struct Exec {
     pub literal: bool,
     /// `+`, `!`, `!!`: not as the unit's user.
     pub privilege: Privilege,
+}
+
+impl Exec {
+    /// As the plan has it. Specifiers come word by word, after the splitting.
+    pub fn fill(
+        &self,
+        name: &UnitName,
+        outside: &dyn Fn(char) -> Option<String>,
+        origin: &Origin,
+    ) -> Result<plan::Exec, String> {
+        Ok(plan::Exec {
+            path: name.fill(&self.path, outside)?,
+            words: self.words.iter().map(|word| name.fill(word, outside)).collect::<Result<_, _>>()?,
+            may_fail: self.may_fail,
+            literal: self.literal,
+            privilege: self.privilege,
+            origin: origin.clone(),
+        })
+    }
 }
 
 /// Splits at blanks. Quotes are honoured where a word begins or within it; C escapes everywhere but an unknown one, which
