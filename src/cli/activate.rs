@@ -48,7 +48,8 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
 
 /// One line on stderr, as that tool says it.
 fn say(line: &str) {
-    let _ = writeln!(stderr(), "{line}");
+    // At once: a child says its lines at the same time.
+    let _ = stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 fn fail(why: &str) -> Exit {
@@ -94,7 +95,7 @@ fn listen(run: Activate) -> Result<Exit, String> {
     for ((number, _), id) in listening.fds().zip(0..).skip(received) {
         say(&format!("Listening on {} as {number}.", listening.sockets.facts(SocketId(id)).address));
     }
-    if run.accept { accept_all(&run, &listening) } else { Ok(become_program(&run, &listening)) }
+    if run.accept { accept_all(&run, &listening) } else { Ok(become_program(&run, listening)) }
 }
 
 /// Waits until one of them has something, `limit` at most.
@@ -109,9 +110,9 @@ fn readable(listening: &Listening, limit: PollTimeout) -> Result<Vec<usize>, Str
 }
 
 /// The program takes this process's place.
-fn become_program(run: &Activate, listening: &Listening) -> Exit {
+fn become_program(run: &Activate, listening: Listening) -> Exit {
     if !run.now {
-        match readable(listening, PollTimeout::NONE) {
+        match readable(&listening, PollTimeout::NONE) {
             Ok(ready) => ready.iter().for_each(|n| say(&format!("Communication attempt on fd {}.", 3 + n))),
             Err(why) => return fail(&why),
         }
@@ -128,6 +129,8 @@ fn become_program(run: &Activate, listening: &Listening) -> Exit {
     let placed: Vec<Placed> = copies.into_iter().zip(0..).map(|(fd, n)| Placed { fd, targets: targets(n) }).collect();
     let count = usize::from(listening.count);
     let names = fd_names(&run.names, count);
+    // What it keeps beside a path, in case that vanishes, goes with it; the program has copies.
+    drop(listening);
     execute(&placed, &run.command, &environment(run, &own), count, names.as_deref(), run.inetd)
 }
 

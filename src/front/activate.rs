@@ -107,7 +107,7 @@ fn socket(text: &str, kind: SocketKind) -> Result<SocketSpec, String> {
         named: false,
         kind,
         address,
-        options: SocketOptions { lenient: true, keep_path: true, ..SocketOptions::default() },
+        options: SocketOptions { lenient: true, keep_path: true, mode: Some(0o644), ..SocketOptions::default() },
         origin: Origin::Default,
         retired: false,
         since: 0,
