@@ -9,6 +9,8 @@ pub enum Exit {
     Done,
     /// The service failed for good; prebindctl: the answer is no.
     Failed,
+    /// circusctl: the answer is no.
+    Refused,
     /// The command line cannot be understood.
     Usage,
     /// The plan is wrong: every problem was listed and nothing was bound.
@@ -28,6 +30,7 @@ impl Exit {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
+            Exit::Refused => 3,
             Exit::Plan => 100,
             Exit::System => 111,
             Exit::Code(code) => code,
@@ -52,6 +55,7 @@ mod tests {
             (Exit::Done, 0),
             (Exit::Failed, 1),
             (Exit::Usage, 2),
+            (Exit::Refused, 3),
             (Exit::Plan, 100),
             (Exit::System, 111),
             (Exit::Code(7), 7),

@@ -27,6 +27,9 @@ pub mod front;
 pub mod linux;
 #[cfg(feature = "launcher")]
 #[doc(hidden)]
+pub mod logs;
+#[cfg(feature = "launcher")]
+#[doc(hidden)]
 pub mod notify;
 #[cfg(feature = "launcher")]
 #[doc(hidden)]

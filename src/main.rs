@@ -46,8 +46,11 @@ fn launch(wish: Wish) -> Result<Exit, Exit> {
     let (mut claim, notify) = start::meeting_places(&plan)?;
     let base = start::base(&plan, claim.as_ref(), Some(&notify))?;
 
+    let health = start::health(&plan)?;
+
     start::renice(&plan)?;
-    let said = plan.remarks.iter().chain(&remarks).map(String::as_str);
+    let known = prebind::plan::remarks(&plan);
+    let said = plan.remarks.iter().chain(&known).chain(&remarks).map(String::as_str);
     for remark in said.chain(claim.as_ref().and_then(|claim| claim.remark())) {
         log.say(Level::Warn, "remark", remark.into());
     }
@@ -59,7 +62,7 @@ fn launch(wish: Wish) -> Result<Exit, Exit> {
         Supervisor::new(&plan, Above { present: manager.is_there(), watchdog_ns: manager.watchdog_ns() });
     let teller = start::teller(&plan, &supervisor);
     let control = claim.as_mut().and_then(|claim| claim.take_listener());
-    let parts = Parts { plan, sockets, base, control, notify: Some(notify), manager, log, claim, own, teller };
+    let parts = Parts { plan, sockets, base, control, notify: Some(notify), manager, log, claim, own, teller, health };
     let mut linux = Linux::new(early, parts).map_err(|error| start::failed("cannot set up the event loop", error))?;
     linux.take_back(kept);
     let exit = run(&mut supervisor, &mut linux);
@@ -78,6 +81,8 @@ fn resume(wish: Wish, fd: i32) -> Result<Exit, Exit> {
     // What was said when it started is not said again.
     let mut said: Vec<String> =
         plan.remarks.iter().filter(|one| !state.plan().remarks.contains(one)).cloned().collect();
+    let known = prebind::plan::remarks(state.plan());
+    said.extend(prebind::plan::remarks(&plan).into_iter().filter(|one| !known.contains(one)));
     let (sockets, remarks) = state.sockets(&plan, &change, added).map_err(failed)?;
     let (claim, notify) = state.places().map_err(failed)?;
     let base = start::base(&plan, claim.as_ref(), notify.as_ref())?;
@@ -87,8 +92,12 @@ fn resume(wish: Wish, fd: i32) -> Result<Exit, Exit> {
     for remark in said {
         log.say(Level::Warn, "remark", remark);
     }
+    let health = state.health(plan.entry.health_listen).unwrap_or_else(|error| {
+        log.say(Level::Error, "health_listen", start::no_health(&plan, &error));
+        None
+    });
     let teller = state.teller();
-    let parts = Parts { plan, sockets, base, control: None, notify, manager, log, claim, own, teller };
+    let parts = Parts { plan, sockets, base, control: None, notify, manager, log, claim, own, teller, health };
     let resumed = Linux::resume(early, parts, state, &change, refused);
     let (mut linux, events) = resumed.map_err(|error| failed(error.to_string()))?;
     let exit = run_from(&mut supervisor, &mut linux, events);
@@ -113,5 +122,8 @@ fn close(mut linux: Linux, exit: Exit) -> Exit {
     for why in &wrong {
         start::failed("after the sockets", why);
     }
-    exit
+    match exit {
+        Exit::Code(_) | Exit::Signal(_) => Exit::Code(plan.entry.exit_code(exit.code())),
+        _ => exit,
+    }
 }

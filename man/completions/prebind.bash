@@ -23,7 +23,7 @@ _prebind() {
 
     case "${cmd}" in
         prebind)
-            opts="-b -l -n -m -s -t -g -k -c -d -e -f -p -q -v -h --bind --backlog --listen-env --number --ack-mode --min-ready --start-timeout --seconds --signal-timeout --stop-signal --watchdog --max-unacked --max-upgrade-additional --restart --command-socket-as-fd --kill-children-on-exit --user --group --chdir --umask --env --env-file --drop-env-var --nice --limit --strategy --bake --upgrade-timeout --upgrade-retries --reexec-as --drain-delay --unit --start --inherit-env --allow-unprotected --command-name --socket-path --pidfile --lockfile --no-control --preload --gc-before-fork --with-state-fd --upgrade-check --check --json --log-format --quiet --verbose --generate --version --help"
+            opts="-b -l -n -m -s -t -g -k -c -d -e -f -p -q -v -h --bind --backlog --listen-env --number --ack-mode --min-ready --start-timeout --seconds --signal-timeout --stop-signal --watchdog --max-unacked --max-upgrade-additional --restart --command-socket-as-fd --kill-children-on-exit --user --group --chdir --umask --env --env-file --drop-env-var --nice --limit --strategy --bake --upgrade-timeout --upgrade-retries --reexec-as --drain-delay --unit --start --inherit-env --allow-unprotected --circus --subreaper --give-up-after --rewrite --forward --exit-code --health-file --health-listen --command-name --socket-path --pidfile --lockfile --no-control --preload --gc-before-fork --with-state-fd --upgrade-check --check --json --log-format --quiet --verbose --generate --version --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -173,6 +173,34 @@ _prebind() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --circus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --give-up-after)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rewrite)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --forward)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --exit-code)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --command-name)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -222,7 +250,7 @@ _prebind() {
                     return 0
                     ;;
                 --generate)
-                    COMPREPLY=($(compgen -W "man units completions-bash completions-zsh completions-fish" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "man units circus servers completions-bash completions-zsh completions-fish" -- "${cur}"))
                     return 0
                     ;;
                 *)

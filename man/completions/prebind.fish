@@ -35,6 +35,13 @@ complete -c prebind -l upgrade-retries -d 'So many failures of new workers end t
 complete -c prebind -l reexec-as -d 'What is run when prebind replaces itself, split as by a shell, with prebind\'s own arguments behind it; it is to end in exec prebind [default: what prebind\'s path gives then]' -r
 complete -c prebind -l drain-delay -d 'From the wish to stop prebind, or to run fewer workers, to the stop signal: a load balancer notices meanwhile [default: 0; where a slot of its own goes: 0.1]' -r
 complete -c prebind -l unit -d 'Run systemd units: a .socket or .service file, a folder of them, or a unit\'s name in systemd\'s search path; repeatable. See prebind.units(5)' -r
+complete -c prebind -l circus -d 'Run the watchers of a circus.ini on its sockets. See prebind.circus(5)' -r
+complete -c prebind -l give-up-after -d 'So many workers in a row that died before one was ready end prebind, exit code 1; 0: none do [default: 0; as PID 1: 5]' -r
+complete -c prebind -l rewrite -d 'What workers get in the place of a signal to prebind, e.g. TERM:QUIT; FROM:0: nothing; repeatable' -r
+complete -c prebind -l forward -d 'Pass this signal to the workers in the place of its meaning for prebind, e.g. USR1; repeatable' -r
+complete -c prebind -l exit-code -d 'With --restart no: prebind exits with TO where the command did with FROM (128+N for a signal), e.g. 143=0; repeatable' -r
+complete -c prebind -l health-file -d 'Is there while every service is ready' -r -F
+complete -c prebind -l health-listen -d 'Answer GET /ready and /live by HTTP, 200 or 503, on PORT or IP:PORT' -r
 complete -c prebind -s c -l command-name -d 'Name of this prebind and its service [default: the command\'s base name]' -r
 complete -c prebind -s d -l socket-path -d 'The control socket [default: NAME.sock in /run/prebind, $XDG_RUNTIME_DIR/prebind or a private directory]' -r -F
 complete -c prebind -s e -l pidfile -d 'Holds prebind\'s pid while it runs' -r -F
@@ -45,6 +52,8 @@ complete -c prebind -l log-format -d 'How prebind logs on stderr [default: text]
 json\t''"
 complete -c prebind -l generate -d 'Print a manual page or completions and exit' -r -f -a "man\t''
 units\t''
+circus\t''
+servers\t''
 completions-bash\t''
 completions-zsh\t''
 completions-fish\t''"
@@ -53,6 +62,7 @@ complete -c prebind -s k -l kill-children-on-exit -d 'Workers get USR2 when preb
 complete -c prebind -l start -d 'Start services at once, not on the first traffic'
 complete -c prebind -l inherit-env -d 'Their environment begins with prebind\'s, not empty'
 complete -c prebind -l allow-unprotected -d 'Run units without the sandboxing that they ask for'
+complete -c prebind -l subreaper -d 'Adopt the orphans of the workers and end them in the end, as PID 1 does'
 complete -c prebind -l no-control -d 'No control socket'
 complete -c prebind -l gc-before-fork -d 'einhorn\'s: taken, and nothing is preloaded'
 complete -c prebind -l upgrade-check -d 'With --with-state-fd: only say whether the state is understood'

@@ -51,6 +51,13 @@ _prebind() {
 '--reexec-as=[What is run when prebind replaces itself, split as by a shell, with prebind'\''s own arguments behind it; it is to end in exec prebind \[default\: what prebind'\''s path gives then\]]:CMDLINE:_default' \
 '--drain-delay=[From the wish to stop prebind, or to run fewer workers, to the stop signal\: a load balancer notices meanwhile \[default\: 0; where a slot of its own goes\: 0.1\]]:SECONDS:_default' \
 '*--unit=[Run systemd units\: a .socket or .service file, a folder of them, or a unit'\''s name in systemd'\''s search path; repeatable. See prebind.units(5)]:PATH:_default' \
+'--circus=[Run the watchers of a circus.ini on its sockets. See prebind.circus(5)]:FILE:_default' \
+'--give-up-after=[So many workers in a row that died before one was ready end prebind, exit code 1; 0\: none do \[default\: 0; as PID 1\: 5\]]:N:_default' \
+'*--rewrite=[What workers get in the place of a signal to prebind, e.g. TERM\:QUIT; FROM\:0\: nothing; repeatable]:FROM:TO:_default' \
+'*--forward=[Pass this signal to the workers in the place of its meaning for prebind, e.g. USR1; repeatable]:SIGNAL:_default' \
+'*--exit-code=[With --restart no\: prebind exits with TO where the command did with FROM (128+N for a signal), e.g. 143=0; repeatable]:FROM=TO:_default' \
+'--health-file=[Is there while every service is ready]:FILE:_files' \
+'--health-listen=[Answer GET /ready and /live by HTTP, 200 or 503, on PORT or IP\:PORT]:ADDR:_default' \
 '-c+[Name of this prebind and its service \[default\: the command'\''s base name\]]:NAME:_default' \
 '--command-name=[Name of this prebind and its service \[default\: the command'\''s base name\]]:NAME:_default' \
 '-d+[The control socket \[default\: NAME.sock in /run/prebind, \$XDG_RUNTIME_DIR/prebind or a private directory\]]:PATH:_files' \
@@ -63,7 +70,7 @@ _prebind() {
 '--preload=[einhorn'\''s\: taken, and the code is loaded by each worker]:PATH:_files' \
 '--with-state-fd=[Go on from the state on this descriptor\: for prebind'\''s own replacement]:N:_default' \
 '--log-format=[How prebind logs on stderr \[default\: text\]]:FORMAT:(text json)' \
-'--generate=[Print a manual page or completions and exit]:WHAT:(man units completions-bash completions-zsh completions-fish)' \
+'--generate=[Print a manual page or completions and exit]:WHAT:(man units circus servers completions-bash completions-zsh completions-fish)' \
 '-g[Give each worker a connection to the control socket, EINHORN_SOCK_FD]' \
 '--command-socket-as-fd[Give each worker a connection to the control socket, EINHORN_SOCK_FD]' \
 '-k[Workers get USR2 when prebind dies]' \
@@ -71,6 +78,7 @@ _prebind() {
 '--start[Start services at once, not on the first traffic]' \
 '--inherit-env[Their environment begins with prebind'\''s, not empty]' \
 '--allow-unprotected[Run units without the sandboxing that they ask for]' \
+'--subreaper[Adopt the orphans of the workers and end them in the end, as PID 1 does]' \
 '--no-control[No control socket]' \
 '--gc-before-fork[einhorn'\''s\: taken, and nothing is preloaded]' \
 '--upgrade-check[With --with-state-fd\: only say whether the state is understood]' \

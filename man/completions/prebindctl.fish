@@ -35,6 +35,7 @@ complete -c prebindctl -n "__fish_prebindctl_needs_command" -s h -l help -d 'Pri
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -s V -l version -d 'Print version'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "status" -d 'Show the sockets, the services and their workers'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "ready" -d 'Exit with 0 when every service has as many ready workers as asked for, else with 1'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "live" -d 'Exit with 0 when prebind answers, else with 1'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "scale" -d 'Run another number of workers'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "restart" -d 'Replace the workers one by one: the new one is ready before the old one is told to stop'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "upgrade" -d 'Replace the workers by those of the next generation; a version that does not get ready is taken back'
@@ -45,6 +46,14 @@ complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "reexec" -d 'R
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "signal" -d 'Send a signal to the main process of every worker'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "stop" -d 'Stop every worker, then prebind'
 complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "events" -d 'Print what happens as it happens, one line of JSON each'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "incr" -d 'Run N workers more (Circus\'s word for scale)'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "decr" -d 'Run N workers less'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "numprocesses" -d 'Print how many workers are asked for'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "list" -d 'Print the services, or the pids of one\'s workers'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "listsockets" -d 'Print each socket with its name and its address'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "numwatchers" -d 'Print how many services there are'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "options" -d 'Print how a service is run, in Circus\'s words where it has them; of variables only the names'
+complete -c prebindctl -n "__fish_prebindctl_needs_command" -f -a "stats" -d 'Show what each worker costs: CPU time, resident memory, descriptors'
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand status" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand status" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand status" -l json -d 'Print the answer as one line of JSON'
@@ -53,6 +62,10 @@ complete -c prebindctl -n "__fish_prebindctl_using_subcommand ready" -s d -l soc
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand ready" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand ready" -l json -d 'Print the answer as one line of JSON'
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand ready" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand live" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand live" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand live" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand live" -s h -l help -d 'Print help'
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand scale" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand scale" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand scale" -l json -d 'Print the answer as one line of JSON'
@@ -75,6 +88,7 @@ complete -c prebindctl -n "__fish_prebindctl_using_subcommand upgrade" -l json -
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand upgrade" -s h -l help -d 'Print help'
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand reload" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand reload" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand reload" -l sequential -d 'Replace the workers one by one, whatever the service\'s own way is (restart)'
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand reload" -l json -d 'Print the answer as one line of JSON'
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand reload" -s h -l help -d 'Print help'
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand promote" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
@@ -101,3 +115,36 @@ complete -c prebindctl -n "__fish_prebindctl_using_subcommand events" -s d -l so
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand events" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand events" -l json -d 'Print the answer as one line of JSON'
 complete -c prebindctl -n "__fish_prebindctl_using_subcommand events" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand incr" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand incr" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand incr" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand incr" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand decr" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand decr" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand decr" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand decr" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand numprocesses" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand numprocesses" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand numprocesses" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand numprocesses" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand list" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand list" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand list" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand list" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand listsockets" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand listsockets" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand listsockets" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand listsockets" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand numwatchers" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand numwatchers" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand numwatchers" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand numwatchers" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand options" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand options" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand options" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand options" -s h -l help -d 'Print help'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand stats" -s d -l socket-path -d 'The control socket of the prebind to ask' -r -F
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand stats" -s c -l command-name -d 'The prebind of that name; without -c and -d: the only one that runs' -r
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand stats" -l watch -d 'Again and again, each second'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand stats" -l json -d 'Print the answer as one line of JSON'
+complete -c prebindctl -n "__fish_prebindctl_using_subcommand stats" -s h -l help -d 'Print help'

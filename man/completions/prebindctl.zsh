@@ -56,6 +56,17 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
+(live)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
 (scale)
 _arguments "${_arguments_options[@]}" : \
 '-d+[The control socket of the prebind to ask]:PATH:_files' \
@@ -104,6 +115,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
 '(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
 '(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--sequential[Replace the workers one by one, whatever the service'\''s own way is (restart)]' \
 '--json[Print the answer as one line of JSON]' \
 '-h[Print help]' \
 '--help[Print help]' \
@@ -180,6 +192,103 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
+(incr)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::service -- Which service; the only one without:_default' \
+'::step -- So many:_default' \
+&& ret=0
+;;
+(decr)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::service -- Which service; the only one without:_default' \
+'::step -- So many:_default' \
+&& ret=0
+;;
+(numprocesses)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::service -- Which service; all of them (scale\: the only one) without:_default' \
+&& ret=0
+;;
+(list)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::service -- Which service; all of them (scale\: the only one) without:_default' \
+&& ret=0
+;;
+(listsockets)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(numwatchers)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(options)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::service -- Which service; all of them (scale\: the only one) without:_default' \
+&& ret=0
+;;
+(stats)
+_arguments "${_arguments_options[@]}" : \
+'-d+[The control socket of the prebind to ask]:PATH:_files' \
+'--socket-path=[The control socket of the prebind to ask]:PATH:_files' \
+'(-d --socket-path)-c+[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'(-d --socket-path)--command-name=[The prebind of that name; without -c and -d\: the only one that runs]:NAME:_default' \
+'--watch[Again and again, each second]' \
+'--json[Print the answer as one line of JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::service -- Which service; all of them (scale\: the only one) without:_default' \
+&& ret=0
+;;
         esac
     ;;
 esac
@@ -190,6 +299,7 @@ _prebindctl_commands() {
     local commands; commands=(
 'status:Show the sockets, the services and their workers' \
 'ready:Exit with 0 when every service has as many ready workers as asked for, else with 1' \
+'live:Exit with 0 when prebind answers, else with 1' \
 'scale:Run another number of workers' \
 'restart:Replace the workers one by one\: the new one is ready before the old one is told to stop' \
 'upgrade:Replace the workers by those of the next generation; a version that does not get ready is taken back' \
@@ -200,13 +310,61 @@ _prebindctl_commands() {
 'signal:Send a signal to the main process of every worker' \
 'stop:Stop every worker, then prebind' \
 'events:Print what happens as it happens, one line of JSON each' \
+'incr:Run N workers more (Circus'\''s word for scale)' \
+'decr:Run N workers less' \
+'numprocesses:Print how many workers are asked for' \
+'list:Print the services, or the pids of one'\''s workers' \
+'listsockets:Print each socket with its name and its address' \
+'numwatchers:Print how many services there are' \
+'options:Print how a service is run, in Circus'\''s words where it has them; of variables only the names' \
+'stats:Show what each worker costs\: CPU time, resident memory, descriptors' \
     )
     _describe -t commands 'prebindctl commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__decr_commands] )) ||
+_prebindctl__subcmd__decr_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl decr commands' commands "$@"
 }
 (( $+functions[_prebindctl__subcmd__events_commands] )) ||
 _prebindctl__subcmd__events_commands() {
     local commands; commands=()
     _describe -t commands 'prebindctl events commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__incr_commands] )) ||
+_prebindctl__subcmd__incr_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl incr commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__list_commands] )) ||
+_prebindctl__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl list commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__listsockets_commands] )) ||
+_prebindctl__subcmd__listsockets_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl listsockets commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__live_commands] )) ||
+_prebindctl__subcmd__live_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl live commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__numprocesses_commands] )) ||
+_prebindctl__subcmd__numprocesses_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl numprocesses commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__numwatchers_commands] )) ||
+_prebindctl__subcmd__numwatchers_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl numwatchers commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__options_commands] )) ||
+_prebindctl__subcmd__options_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl options commands' commands "$@"
 }
 (( $+functions[_prebindctl__subcmd__promote_commands] )) ||
 _prebindctl__subcmd__promote_commands() {
@@ -247,6 +405,11 @@ _prebindctl__subcmd__scale_commands() {
 _prebindctl__subcmd__signal_commands() {
     local commands; commands=()
     _describe -t commands 'prebindctl signal commands' commands "$@"
+}
+(( $+functions[_prebindctl__subcmd__stats_commands] )) ||
+_prebindctl__subcmd__stats_commands() {
+    local commands; commands=()
+    _describe -t commands 'prebindctl stats commands' commands "$@"
 }
 (( $+functions[_prebindctl__subcmd__status_commands] )) ||
 _prebindctl__subcmd__status_commands() {

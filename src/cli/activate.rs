@@ -5,28 +5,29 @@ use super::print;
 use crate::exit::Exit;
 use crate::front::activate::{Activate, Asked, parse};
 use crate::plan::{Plan, ServiceSpec, SocketId};
-use crate::sockets::{Inherited, Sockets};
+use crate::sockets::{Connection, Inherited, Sockets};
 use crate::spawn::{Placed, die_with_parent, exec_in_place, modest_nofile};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{UnixAddr, getsockname, getsockopt};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use signal_hook::consts::SIGCHLD;
 use std::ffi::{CString, OsString};
 use std::fmt::Display;
-use std::io::{Write, stderr};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::io::{Read, Write, stderr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::time::Duration;
 
 /// The hidden word under which this binary is a child that is about to become the program: the connection's descriptor,
 /// the parent, whether it is for inetd, the names, and the program follow.
 pub(super) const CHILD: &str = "--activated-child";
 /// Variables of our own that the program gets.
 const KEPT: [&str; 6] = ["TERM", "COLORTERM", "NO_COLOR", "PATH", "USER", "HOME"];
-/// How long a poll lasts at most while children run: then who ended is waited for.
-const REAP_EVERY: Duration = Duration::from_millis(500);
 
 /// The words after the program's name.
 pub(super) fn main(args: Vec<OsString>) -> Exit {
@@ -98,21 +99,22 @@ fn listen(run: Activate) -> Result<Exit, String> {
     if run.accept { accept_all(&run, &listening) } else { Ok(become_program(&run, listening)) }
 }
 
-/// Waits until one of them has something, `limit` at most.
-fn readable(listening: &Listening, limit: PollTimeout) -> Result<Vec<usize>, String> {
-    let mut waits: Vec<PollFd> = listening.fds().map(|(_, fd)| PollFd::new(fd, PollFlags::POLLIN)).collect();
-    match poll(&mut waits, limit) {
+/// Waits until one of them has something, or `more` has. Which of them have.
+fn readable(listening: &Listening, more: Option<BorrowedFd<'_>>) -> Result<Vec<usize>, String> {
+    let fds = listening.fds().map(|(_, fd)| fd).chain(more);
+    let mut waits: Vec<PollFd> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    match poll(&mut waits, PollTimeout::NONE) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => {}
         Err(errno) => return Err(format!("Failed to wait for traffic: {}", errno.desc())),
     }
     let has = |wait: &PollFd| wait.revents().is_some_and(|events| !events.is_empty());
-    Ok((0..waits.len()).filter(|n| has(&waits[*n])).collect())
+    Ok((0..usize::from(listening.count)).filter(|n| has(&waits[*n])).collect())
 }
 
 /// The program takes this process's place.
 fn become_program(run: &Activate, listening: Listening) -> Exit {
     if !run.now {
-        match readable(&listening, PollTimeout::NONE) {
+        match readable(&listening, None) {
             Ok(ready) => ready.iter().for_each(|n| say(&format!("Communication attempt on fd {}.", 3 + n))),
             Err(why) => return fail(&why),
         }
@@ -202,9 +204,12 @@ fn shown(command: &[OsString]) -> String {
 
 /// One child for each connection, until this process is told to end.
 fn accept_all(run: &Activate, listening: &Listening) -> Result<Exit, String> {
+    let failed = |error: std::io::Error| format!("Failed to watch for children that end: {error}");
+    let (mut ended, tell) = UnixStream::pair().map_err(failed)?;
+    ended.set_nonblocking(true).map_err(failed)?;
+    signal_hook::low_level::pipe::register(SIGCHLD, tell).map_err(failed)?;
     loop {
-        let limit = PollTimeout::try_from(REAP_EVERY).unwrap_or(PollTimeout::ZERO);
-        let ready = readable(listening, limit)?;
+        let ready = readable(listening, Some(ended.as_fd()))?;
         for n in ready {
             say(&format!("Communication attempt on fd {}.", 3 + n));
             match listening.sockets.accept(SocketId(n as u16), 0) {
@@ -213,15 +218,14 @@ fn accept_all(run: &Activate, listening: &Listening) -> Result<Exit, String> {
                 Err(error) => say(&error.to_string()),
             }
         }
+        while ended.read(&mut [0; 64]).is_ok_and(|length| length > 0) {}
         reap();
     }
 }
 
-fn start_child(run: &Activate, connection: crate::sockets::Connection) {
-    if let Some((address, Some(port))) = &connection.remote {
-        let local = connection.instance.split_once('-').map_or("", |(_, rest)| rest);
-        let local = local.split_once('-').map_or(local, |(local, _)| local);
-        say(&format!("Connection from {address}:{port} to {local}"));
+fn start_child(run: &Activate, connection: Connection) {
+    if let Some(line) = from_to(&connection) {
+        say(&line);
     }
     // It goes through our own program, which knows its pid by then.
     let fd = connection.fd;
@@ -240,6 +244,20 @@ fn start_child(run: &Activate, connection: crate::sockets::Connection) {
         Ok(child) => say(&format!("Spawned {} as PID {}.", shown(&run.command), child.id())),
         Err(error) => say(&format!("Failed to start {}: {error}", shown(&run.command))),
     }
+}
+
+/// Who connected to what.
+fn from_to(connection: &Connection) -> Option<String> {
+    if let Some((address, Some(port))) = &connection.remote {
+        let local = connection.instance.split_once('-').map_or("", |(_, rest)| rest);
+        let local = local.split_once('-').map_or(local, |(local, _)| local);
+        return Some(format!("Connection from {address}:{port} to {local}"));
+    }
+    let peer = getsockopt(&connection.fd, PeerCredentials).ok()?;
+    let own: UnixAddr = getsockname(connection.fd.as_raw_fd()).ok()?;
+    let name = own.path().map(|path| path.display().to_string());
+    let name = name.or_else(|| Some(format!("@{}", String::from_utf8_lossy(own.as_abstract()?))))?;
+    Some(format!("Connection from PID {}/UID {} to {name}", peer.pid(), peer.uid()))
 }
 
 fn reap() {

@@ -1,6 +1,8 @@
 //! prebindctl: receives its arguments, asks a running prebind one thing, prints the answer and hands on the exit code.
 //! Help, man page and completions are printed from the one clap table here.
 
+mod circus;
+pub(super) mod circusctl;
 mod line;
 mod progress;
 mod table;
@@ -12,26 +14,25 @@ use clap::ArgMatches;
 use serde_json::{Map, Value, json};
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a prebind that is alive may take to answer what it can answer at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Runs prebindctl; `args` starts with the program's name.
+/// Runs prebindctl, or circusctl; `args` starts with the program's name, which says what words mean.
 pub fn main(args: Vec<OsString>) -> Exit {
+    if args.first().map(Path::new).and_then(Path::file_name).is_some_and(|name| name == "circusctl") {
+        return circusctl::main(args);
+    }
+    let matches = match super::matched(line::command_line(), args, Exit::Usage) {
+        Ok(matches) => matches,
+        Err(exit) => return exit,
+    };
     let mut out = io::stdout().lock();
-    let ended = match line::command_line().try_get_matches_from(args) {
-        Ok(matches) => match matches.get_one::<String>("generate") {
-            Some(what) => line::generated(what).and_then(|text| out.write_all(&text)).map(|()| Exit::Done),
-            None => ask(&matches, &mut out),
-        },
-        Err(error) => {
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-            // Where even that cannot be printed, the exit code still says it.
-            let _ = error.print();
-            return exit;
-        }
+    let ended = match matches.get_one::<String>("generate") {
+        Some(what) => line::generated(what).and_then(|text| out.write_all(&text)).map(|()| Exit::Done),
+        None => ask(&matches, &mut out),
     };
     match ended.and_then(|exit| out.flush().map(|()| exit)) {
         Ok(exit) => exit,
@@ -44,12 +45,15 @@ pub fn main(args: Vec<OsString>) -> Exit {
 fn ask(matches: &ArgMatches, out: &mut impl Write) -> io::Result<Exit> {
     let Some((command, options)) = matches.subcommand() else {
         return Ok(complain(
-            "a command is missing: status, ready, scale, restart, upgrade, reload, promote, rollback, reexec, signal, stop or events",
+            "a command is missing: status, ready, live, scale, restart, upgrade, reload, promote, rollback, reexec, signal, stop, events, \
+             or one of Circus's: incr, decr, numprocesses, list, listsockets, numwatchers, options, stats",
             Exit::Usage,
         ));
     };
     match converse(command, options, out) {
         Ok(exit) => exit,
+        // Probes know yes and no.
+        Err(error) if matches!(command, "ready" | "live") => Ok(complain(&error.to_string(), Exit::Failed)),
         Err(error @ ClientError::Several(_)) => Ok(complain(&error.to_string(), Exit::Usage)),
         Err(error) => Ok(complain(&error.to_string(), Exit::System)),
     }
@@ -60,13 +64,20 @@ fn converse(command: &str, options: &ArgMatches, out: &mut impl Write) -> Result
     let name = options.get_one::<String>("command-name").map(String::as_str);
     let path = find(path, name, &|name| std::env::var_os(name))?;
     // These end when what they ask for has happened.
-    let patience =
-        if matches!(command, "restart" | "upgrade" | "reexec" | "stop" | "events") { None } else { Some(PATIENCE) };
+    let patience = if matches!(command, "restart" | "upgrade" | "reload" | "reexec" | "stop" | "events") {
+        None
+    } else {
+        Some(PATIENCE)
+    };
     let mut client = Client::connect(&path, patience)?;
+    if circus::WORDS.contains(&command) {
+        return circus::converse(&mut client, command, options, out);
+    }
     if command == "upgrade" && !options.get_flag("json") {
         client.ask(&json!({ "command": "events", "id": progress::EVENTS }))?;
     }
-    client.ask(&request(command, options))?;
+    // Whoever tells the status is alive.
+    client.ask(&request(if command == "live" { "status" } else { command }, options))?;
     if command == "events" {
         return events(&mut client, out);
     }
@@ -111,13 +122,15 @@ fn request(command: &str, matches: &ArgMatches) -> Value {
     {
         options.insert("signal".into(), signal.to_string().into());
     }
-    json!({ "command": command, "id": 1, "options": options })
+    let sequential = has("sequential") && matches.get_flag("sequential");
+    json!({ "command": if sequential { "restart" } else { command }, "id": 1, "options": options })
 }
 
 fn show(command: &str, reply: &Answered, as_json: bool, out: &mut impl Write) -> io::Result<()> {
     match &reply.data {
         Some(data) if as_json && reply.ok => writeln!(out, "{data}"),
         _ if as_json => writeln!(out, "{}", json!({ "ok": reply.ok, "message": reply.message })),
+        _ if command == "live" && reply.ok => writeln!(out, "live"),
         Some(data) if command == "status" && reply.ok => out.write_all(table::status(data, width()).as_bytes()),
         // No is an answer for `ready`; for the others it is a failure.
         _ if reply.ok || command == "ready" => writeln!(out, "{}", table::plain(&reply.message)),
@@ -189,6 +202,7 @@ mod tests {
                 json!({"strategy": "fleet", "timeout": 2.5, "wait": "drained"}),
             ),
             ("prebindctl reload web", "reload", json!({"service": "web"})),
+            ("prebindctl reload web --sequential", "restart", json!({"service": "web"})),
             ("prebindctl promote", "promote", json!({})),
             ("prebindctl rollback web", "rollback", json!({"service": "web"})),
             ("prebindctl signal SIGusr1", "signal", json!({"signal": "USR1"})),

@@ -1,6 +1,7 @@
 //! einhornsh: sends its commands in einhorn's words and prints what comes back, until the answer is whole. Better than the
 //! one it stands for: its exit code tells whether everything was done.
 
+use super::matched;
 use crate::control::client::{Client, ClientError, find};
 use crate::exit::Exit;
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -40,13 +41,9 @@ fn command_line() -> Command {
 
 /// Runs einhornsh; `args` starts with the program's name.
 pub(super) fn main(args: Vec<OsString>) -> Exit {
-    let matches = match command_line().try_get_matches_from(args) {
+    let matches = match matched(command_line(), args, Exit::Usage) {
         Ok(matches) => matches,
-        Err(error) => {
-            // Where even that cannot be printed, the exit code still says it.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
-        }
+        Err(exit) => return exit,
     };
     match converse(&matches) {
         Ok(true) => Exit::Done,

@@ -9,6 +9,12 @@ pub fn prebind(what: &str) -> String {
     if what == "units" {
         return super::units_manual::page();
     }
+    if what == "circus" {
+        return super::circus_manual::page();
+    }
+    if what == "servers" {
+        return super::servers::table();
+    }
     let page = generate(argv::table(), "prebind", what);
     if what == "man" { page + &super::manual::chapters() } else { page }
 }
@@ -32,12 +38,19 @@ pub(super) fn generate(mut table: Command, name: &str, what: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_readme_holds_the_table_of_servers() {
+        let held = include_str!("../../README.md").contains(&super::super::servers::table());
+        assert!(held, "the README's table is not what prebind --generate servers prints");
+    }
+
     /// The committed texts are the printed ones: `prebind --generate WHAT > FILE` puts one right.
     #[test]
     fn committed_files_are_the_generated_ones() {
         for (what, file, committed) in [
             ("man", "man/prebind.1", include_str!("../../man/prebind.1")),
             ("units", "man/prebind.units.5", include_str!("../../man/prebind.units.5")),
+            ("circus", "man/prebind.circus.5", include_str!("../../man/prebind.circus.5")),
             ("completions-bash", "man/completions/prebind.bash", include_str!("../../man/completions/prebind.bash")),
             ("completions-zsh", "man/completions/prebind.zsh", include_str!("../../man/completions/prebind.zsh")),
             ("completions-fish", "man/completions/prebind.fish", include_str!("../../man/completions/prebind.fish")),

@@ -1,5 +1,6 @@
 //! The chapters of prebind(1) that the clap table does not hold: what an operator looks up, as plain text.
 
+use super::servers;
 use std::fmt::Write;
 
 /// A paragraph, or a term with its explanation.
@@ -15,19 +16,23 @@ const CHAPTERS: &[(&str, &[Part])] = &[
     ("SOCKET OPTIONS", OPTIONS),
     ("INHERITED SOCKETS", INHERITED),
     ("UNITS", UNITS),
+    ("CIRCUS", CIRCUS),
     ("PLACEHOLDERS", PLACEHOLDERS),
     ("WHAT A WORKER FINDS", FINDS),
     ("READINESS", READINESS),
     ("SUPERVISION", SUPERVISION),
     ("UPGRADES", UPGRADES),
     ("SIGNALS", SIGNALS),
+    ("CONTAINERS", super::containers::CONTAINERS),
+    ("FROM OTHER ENTRYPOINTS", super::containers::OTHERS),
     ("EXIT STATUS", EXITS),
     ("FILES", FILES),
+    ("SERVERS", SERVERS),
     ("EXAMPLES", EXAMPLES),
     (
         "SEE ALSO",
         &[Text(
-            "prebindctl(1), prebind.units(5), prebind.einhorn(7), systemd.socket(5), sd_listen_fds(3), sd_notify(3)",
+            "prebindctl(1), prebind.units(5), prebind.circus(5), prebind.einhorn(7), systemd.socket(5), sd_listen_fds(3), sd_notify(3)",
         )],
     ),
 ];
@@ -81,6 +86,10 @@ const UNITS: &[Part] = &[Text(
     "With --unit prebind reads systemd's .socket and .service files in the place of -b and COMMAND, and does what systemd does with them: prebind.units(5). -n N sets the number of workers where there is one service; options that say what a unit says itself are refused, with the unit's key.",
 )];
 
+const CIRCUS: &[Part] = &[Text(
+    "--circus FILE runs the watchers of a circus.ini, of Circus 0.19 and of its first year, on its sockets. prebind.circus(5) lists every option and what becomes of it; --check --circus FILE shows what would be run, and everything that is not taken as it stands.",
+)];
+
 const PLACEHOLDERS: &[Part] = &[
     Text("In COMMAND, its arguments and --env values. A socket named web.socket answers to web too."),
     Term(
@@ -106,6 +115,10 @@ const FINDS: &[Part] = &[
         "prebind's own notify socket, never the one of the manager above; the watchdog where asked for.",
     ),
     Term("PREBIND_SERVICE PREBIND_SLOT PREBIND_GENERATION", "Who it is."),
+    Term(
+        "PREBIND_INVOCATION_ID",
+        "As PID 1 and with --subreaper: 32 digits that only this worker has, by which its orphans are known.",
+    ),
     Text(
         "--drop-env-var takes effect at once. With --user, USER, LOGNAME, HOME and SHELL are that user's unless --env sets them.",
     ),
@@ -113,7 +126,7 @@ const FINDS: &[Part] = &[
 
 const READINESS: &[Part] = &[
     Text(
-        "auto: READY=1 or an einhorn ack; or one of the worker's processes waits on each of its listening sockets, as /proc tells (the socket is in an epoll set, or a thread sleeps in accept, poll or select on it; on some of them is enough after 1 s); else after 1 s if a process of its group then holds one of its sockets. In the place of a worker that serves, no other is ready by time alone where /proc tells: an unmodified server is upgraded when it accepts, not before. A worker that holds no socket (it bound its own, or a wrapper such as npm start closed them) is not ready, and the log says so.",
+        "auto: READY=1 or an einhorn ack; or one of the worker's processes waits on each of its listening sockets, as /proc tells (the socket is in an epoll set, or a thread sleeps in accept, poll or select on it, or it accepted connections from it, as a server does that has more requests than it can take and never waits; on some of them is enough after 1 s); else after 1 s if a process of its group then holds one of its sockets. In the place of a worker that serves, no other is ready by time alone where /proc tells: an unmodified server is upgraded when it accepts, not before. What it accepted is asked of the kernel over AF_NETLINK: where that is not allowed (RestrictAddressFamilies=), only waiting counts. A worker that holds no socket (it bound its own, or a wrapper such as npm start closed them) is not ready, and the log says so.",
     ),
     Text(
         "accept is the same without the time. With SECONDS a worker is ready after that time, whatever it says. manual and notify believe only READY=1 and acks, within --start-timeout; EXTEND_TIMEOUT_USEC moves that limit.",
@@ -183,7 +196,10 @@ const SIGNALS: &[Part] = &[
         "prebind replaces itself as by prebindctl reexec, reading its plan anew; then upgrades, as by prebindctl upgrade. HUP means stop where the kernel sent it because the terminal closed; under nohup that one is ignored.",
     ),
     Term("TTIN, TTOU", "One worker more, one worker less."),
-    Term("USR1", "Reopens prebind's own log files, of which this version has none; it is not passed on."),
+    Term(
+        "USR1",
+        "Opens the log files of workers anew (of circus.ini; prebind's own log is on stderr); it is not passed on.",
+    ),
 ];
 
 const EXITS: &[Part] = &[
@@ -192,7 +208,10 @@ const EXITS: &[Part] = &[
     Term("2", "The command line cannot be understood."),
     Term("100", "The plan is wrong: every problem was listed and nothing was bound."),
     Term("111", "The system refused: a bind, the first start of a worker, a permission."),
-    Term("N, 128+N", "With --restart no: the command's own code, or the signal that killed it."),
+    Term(
+        "N, 128+N",
+        "With --restart no: the command's own code, or the signal that killed it, also after a stop; --exit-code 143=0 makes another one of it.",
+    ),
 ];
 
 const FILES: &[Part] = &[
@@ -209,13 +228,19 @@ const EXAMPLES: &[Part] = &[
     Text("systemd-socket-activate -l 8080 prebind -n 4 -- ./app"),
     Text("prebind --unit /etc/systemd/system/web.socket"),
     Text(
-        "By the name of a link it is prebindctl(1), einhorn and einhornsh (prebind.einhorn(7)), or systemd-socket-activate.",
+        "By the name of a link it is prebindctl(1), circusctl (prebind.circus(5)), einhorn and einhornsh (prebind.einhorn(7)), or systemd-socket-activate.",
     ),
 ];
 
+const SERVERS: &[Part] = &[Text(
+    "What is known of servers that were not written for prebind: what follows prebind, the signal that lets the server finish its requests, the version it was tried with, what surprises. What concerns a command is said at the start and by --check.",
+)];
+
 /// The chapters as roff, to stand behind what clap prints.
 pub(super) fn chapters() -> String {
-    CHAPTERS.iter().map(|(title, parts)| chapter(title, parts)).collect()
+    let of =
+        |title: &str, parts| chapter(title, parts) + &if title == "SERVERS" { servers::terms() } else { "".into() };
+    CHAPTERS.iter().map(|(title, parts)| of(title, parts)).collect()
 }
 
 /// One chapter as roff.

@@ -2,12 +2,18 @@
 //! errors on stderr. It decides nothing about workers.
 
 mod activate;
+mod circus;
+mod circus_manual;
+mod containers;
 pub mod ctl;
 mod einhorn;
 mod einhornsh;
 pub mod generate;
 mod manual;
+mod pattern;
 mod plan_view;
+mod regular;
+mod servers;
 pub mod start;
 mod units;
 mod units_manual;
@@ -35,11 +41,20 @@ pub enum Asked {
 /// The hidden word that makes this binary the embedded worker.
 const DEMO_WORKER: &str = "--demo-worker";
 
+/// The words of a tool's command line. `Err`: answered already, by help or by what is wrong, which ends it with `wrong`.
+fn matched(table: clap::Command, args: Vec<OsString>, wrong: Exit) -> Result<clap::ArgMatches, Exit> {
+    table.try_get_matches_from(args).map_err(|error| {
+        // Where even that cannot be printed, the exit code still says it.
+        let _ = error.print();
+        if error.use_stderr() { wrong } else { Exit::Done }
+    })
+}
+
 /// Chooses the door by the program's name and the first words.
 pub fn choose(args: Vec<OsString>) -> Asked {
     let name = args.first().map(Path::new).and_then(Path::file_name).unwrap_or(OsStr::new("prebind"));
     let first = args.get(1).and_then(|word| word.to_str());
-    if name == "prebindctl" {
+    if name == "prebindctl" || name == "circusctl" {
         return Asked::Answered(ctl::main(args));
     }
     if name == "systemd-socket-activate" {
@@ -61,8 +76,8 @@ pub fn choose(args: Vec<OsString>) -> Asked {
             einhorn::without_program(&run)
         }
         Ok(argv::Asked::Run(run)) => {
-            let argv::Run { plan, problems, check, json, state_fd, upgrade_check, units } = *run;
-            Asked::Run(Box::new(start::Wish { plan, problems, check, json, state_fd, upgrade_check, units }))
+            let argv::Run { plan, problems, check, json, state_fd, upgrade_check, units, circus } = *run;
+            Asked::Run(Box::new(start::Wish { plan, problems, check, json, state_fd, upgrade_check, units, circus }))
         }
         Ok(argv::Asked::Help) if einhorn => einhorn::help(),
         Ok(argv::Asked::Version) if einhorn => print(&einhorn::version()),
@@ -106,14 +121,16 @@ fn usage_error(message: &str) -> Exit {
 }
 
 /// Every problem of a plan on a line of its own; with `json` on stdout for machines.
-fn refuse_plan(problems: &[Problem], json: bool) -> Exit {
+/// What was said of the plan may be the reason for what is wrong with it: it comes first.
+fn refuse_plan(remarks: &[String], problems: &[Problem], json: bool) -> Exit {
     if json {
         let list: Vec<_> = problems
             .iter()
             .map(|one| json!({"origin": one.origin.to_string(), "message": one.message, "remedy": one.remedy}))
             .collect();
-        print(&format!("{}\n", json!({ "problems": list })));
+        print(&format!("{}\n", json!({ "problems": list, "remarks": remarks })));
     } else {
+        remarks.iter().for_each(|remark| say_error(remark));
         for problem in problems {
             say_error(problem);
         }

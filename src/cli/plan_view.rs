@@ -1,11 +1,9 @@
 //! `--check`: a checked plan for people, and as JSON for machines.
 
+mod circus;
 mod unit;
 
-use crate::plan::{
-    AckMode, Command, Delay, ListenEnv, Nanos, Piece, Plan, Restart, SECOND, ServiceSpec, Signal, SocketRef,
-    SocketSpec, Strategy, Template, remarks,
-};
+use crate::plan::{Command, Delay, Nanos, Plan, SECOND, ServiceSpec, Signal, SocketSpec, Strategy, Template, remarks};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -24,7 +22,7 @@ pub(super) fn text(plan: &Plan) -> String {
             let _ =
                 writeln!(out, "  fd {:<8} {} {} {}{gap}{options}", n + 3, spec.name, spec.kind_word(), spec.address);
         }
-        for (key, value) in rows(service).into_iter().chain(unit::rows(plan, service)) {
+        for (key, value) in rows(service).into_iter().chain(circus::rows(service)).chain(unit::rows(plan, service)) {
             let _ = writeln!(out, "  {key:<11} {value}");
         }
     }
@@ -60,21 +58,21 @@ fn all_remarks(plan: &Plan) -> Vec<String> {
 
 fn service_json(plan: &Plan, service: &ServiceSpec) -> Value {
     let argv: Vec<String> = match &service.command {
-        Command::Execs(execs) => execs.iter().flat_map(|exec| &exec.words).map(|word| template(plan, word)).collect(),
+        Command::Execs(execs) => execs.iter().flat_map(|exec| &exec.words).map(|word| word.shown(plan)).collect(),
         Command::Demo => Vec::new(),
-        Command::Program(words) => words.iter().map(|word| template(plan, word)).collect(),
+        Command::Program(words) => words.iter().map(|word| word.shown(plan)).collect(),
     };
     let sockets: Vec<&str> = service.sockets.iter().map(|id| plan.socket(*id).name.as_str()).collect();
     let env: serde_json::Map<String, Value> =
-        service.env.iter().map(|(key, value)| (key.clone(), template(plan, value).into())).collect();
+        service.env.iter().map(|(key, value)| (key.clone(), value.shown(plan).into())).collect();
     json!({
         "name": service.name,
         "command": argv,
         "demonstration": service.command == Command::Demo,
         "number": service.number.get(),
         "sockets": sockets,
-        "listen_env": listen_env(service),
-        "ack_mode": ack_mode(service),
+        "listen_env": service.listen_env.word(),
+        "ack_mode": service.ack.word(),
         "min_ready_seconds": seconds(service.min_ready_ns),
         "start_timeout_seconds": seconds(service.start_timeout_ns),
         "back_off_seconds": seconds(service.backoff_base_ns),
@@ -88,7 +86,7 @@ fn service_json(plan: &Plan, service: &ServiceSpec) -> Value {
         "upgrade_timeout_seconds": seconds(service.upgrade_timeout_ns),
         "upgrade_retries": service.upgrade_retries,
         "drain_delay_seconds": service.drain_delay_ns.map(seconds),
-        "restart": restart(service),
+        "restart": service.restart.word(),
         "user": service.user,
         "group": service.group,
         "chdir": service.chdir,
@@ -98,6 +96,13 @@ fn service_json(plan: &Plan, service: &ServiceSpec) -> Value {
         "drop_env": service.drop_env,
         "nice": service.nice,
         "limits": service.limits.iter().map(|limit| format!("{limit:?}")).collect::<Vec<_>>(),
+        "start": unit::start(service),
+        "autostart": service.autostart,
+        "singleton": service.singleton,
+        "spacing_seconds": seconds(service.spacing_ns),
+        "max_age_seconds": service.max_age.map(|(age, variance)| [seconds(age), seconds(variance)]),
+        "clean_environment": service.process.clean_environment,
+        "streams": unit::streams(service),
         "unit": unit::json(plan, service),
     })
 }
@@ -105,10 +110,10 @@ fn service_json(plan: &Plan, service: &ServiceSpec) -> Value {
 /// The policy: only what decides, and what was set.
 fn rows(service: &ServiceSpec) -> Vec<(&'static str, String)> {
     let mut rows = vec![
-        ("listen-env", listen_env(service).to_string()),
-        ("ready", ack_mode(service)),
+        ("listen-env", service.listen_env.word().to_string()),
+        ("ready", service.ack.word()),
         ("upgrade", upgrade(service)),
-        ("restart", format!("{}, {}", restart(service), pause(service))),
+        ("restart", format!("{}, {}", service.restart.word(), pause(service))),
         ("stop", stop(service)),
     ];
     rows.extend(service.watchdog_ns.map(|span| ("watchdog", format!("{} s", seconds(span)))));
@@ -147,46 +152,7 @@ fn command(plan: &Plan, service: &ServiceSpec) -> String {
 }
 
 fn line(plan: &Plan, words: &[Template]) -> String {
-    words.iter().map(|word| template(plan, word)).collect::<Vec<_>>().join(" ")
-}
-
-/// A word with its placeholders, as they are written.
-fn template(plan: &Plan, word: &Template) -> String {
-    let name = |of: &SocketRef| match of {
-        SocketRef::At(id) => plan.socket(*id).name.clone(),
-        SocketRef::Named(name) => name.clone(),
-        SocketRef::Only => String::new(),
-    };
-    let pieces = word.0.iter().map(|piece| match piece {
-        Piece::Text(text) => text.to_string_lossy().into_owned(),
-        Piece::Slot => "{SLOT}".into(),
-        Piece::Instance { unescaped } => if *unescaped { "%I" } else { "%i" }.into(),
-        Piece::Socket(of) => format!("{{SOCKET:{}}}", name(of)),
-        Piece::Addr(of) => format!("{{ADDR:{}}}", name(of)),
-        Piece::Host(of) => format!("{{HOST:{}}}", name(of)),
-        Piece::Port(of) => format!("{{PORT:{}}}", name(of)),
-        Piece::Path(of) => format!("{{PATH:{}}}", name(of)),
-    });
-    pieces.collect()
-}
-
-fn listen_env(service: &ServiceSpec) -> &'static str {
-    match service.listen_env {
-        ListenEnv::Auto => "auto",
-        ListenEnv::Full => "full",
-        ListenEnv::NoPid => "no-pid",
-        ListenEnv::None => "none",
-    }
-}
-
-fn ack_mode(service: &ServiceSpec) -> String {
-    match service.ack {
-        AckMode::Auto => "auto".into(),
-        AckMode::Accept => "accept".into(),
-        AckMode::After(span) => seconds(span).to_string(),
-        AckMode::Manual => "manual".into(),
-        AckMode::Notify => "notify".into(),
-    }
+    words.iter().map(|word| word.shown(plan)).collect::<Vec<_>>().join(" ")
 }
 
 fn upgrade(service: &ServiceSpec) -> String {
@@ -196,18 +162,6 @@ fn upgrade(service: &ServiceSpec) -> String {
     };
     let (timeout, retries) = (seconds(service.upgrade_timeout_ns), service.upgrade_retries);
     format!("{strategy}; given up after {timeout} s or {retries} failures")
-}
-
-fn restart(service: &ServiceSpec) -> &'static str {
-    match service.restart {
-        Restart::Always => "always",
-        Restart::OnFailure => "on-failure",
-        Restart::OnSuccess => "on-success",
-        Restart::OnAbnormal => "on-abnormal",
-        Restart::OnAbort => "on-abort",
-        Restart::OnWatchdog => "on-watchdog",
-        Restart::No => "no",
-    }
 }
 
 fn seconds(span: Nanos) -> f64 {

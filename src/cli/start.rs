@@ -4,20 +4,22 @@
 use crate::control::einhorn::Teller;
 use crate::control::{self, Claim};
 use crate::exit::Exit;
-use crate::front::units::Request;
+use crate::front::{circus, units};
 use crate::linux::{Kept, State, UNDERSTOOD};
 use crate::notify::{Upward, WorkersSocket, kept};
 use crate::plan::{
-    Address, Change, Command, Facts, Manner, Number, Plan, Problem, ServiceSpec, SocketSpec, StartWhen, check,
-    keep_inherited, succeed,
+    Address, Change, Command, Facts, Manner, Number, Plan, Problem, ServiceSpec, SocketId, SocketSpec, StartWhen,
+    check, keep_inherited, succeed,
 };
 use crate::sockets::{Added, Assigned, Inherited, SocketError, Sockets};
 use crate::spawn::{self, Base};
 use crate::supervise::Supervisor;
+use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::isatty;
 use std::fmt::Display;
 use std::io::stdin;
+use std::net::TcpListener;
 
 /// A command line that asks to run something (or, with `check`, to show what would be run).
 #[derive(Debug)]
@@ -35,16 +37,16 @@ pub struct Wish {
     /// `--upgrade-check`.
     pub upgrade_check: bool,
     /// `--unit`: read into the plan before anything else.
-    pub units: Option<Request>,
+    pub units: Option<units::Request>,
+    /// `--circus`: likewise.
+    pub circus: Option<circus::Request>,
 }
 
 /// Takes what was inherited, also what prebind itself left with its manager; checks the plan; with `--check` shows it and
 /// ends.
 pub fn settle(wish: Wish) -> Result<(Plan, Assigned, Kept), Exit> {
-    let Wish { mut plan, mut problems, check: only_check, json, units, .. } = wish;
-    if let Some(request) = &units {
-        super::units::read(request, &mut plan, &mut problems, only_check, None);
-    }
+    let (only_check, json) = (wish.check, wish.json);
+    let (mut plan, mut problems) = through_the_door(wish, None);
     let mut assigned = Assigned::default();
     let own = plan.sockets.len();
     let mut came = Vec::new();
@@ -63,6 +65,7 @@ pub fn settle(wish: Wish) -> Result<(Plan, Assigned, Kept), Exit> {
         return Err(super::usage_error("no command (prebind [OPTIONS] [--] COMMAND [ARG]..., or -b ADDR alone)"));
     }
     let facts = facts(&plan);
+    let remarks = plan.remarks.clone();
     match check(plan, facts) {
         Ok(mut plan) if problems.is_empty() => {
             if only_check {
@@ -73,12 +76,24 @@ pub fn settle(wish: Wish) -> Result<(Plan, Assigned, Kept), Exit> {
             let kept = Kept::assign(came, &plan, &mut assigned);
             Ok((plan, assigned, kept))
         }
-        Ok(_) => Err(super::refuse_plan(&problems, only_check && json)),
+        Ok(_) => Err(super::refuse_plan(&remarks, &problems, only_check && json)),
         Err(more) => {
             problems.extend(more);
-            Err(super::refuse_plan(&problems, only_check && json))
+            Err(super::refuse_plan(&remarks, &problems, only_check && json))
         }
     }
+}
+
+/// The plan of the files that were asked for, or else that of the command line. `old`: the plan that runs.
+fn through_the_door(wish: Wish, old: Option<&Plan>) -> (Plan, Vec<Problem>) {
+    let Wish { mut plan, mut problems, check, units, circus, .. } = wish;
+    if let Some(request) = &units {
+        super::units::read(request, &mut plan, &mut problems, check, old);
+    }
+    if let Some(request) = &circus {
+        super::circus::read(request, &mut plan, &mut problems, check);
+    }
+    (plan, problems)
 }
 
 /// A unit's sockets are those that units name: what else was inherited is for nobody.
@@ -148,10 +163,7 @@ pub fn take_over(wish: Wish, fd: i32) -> Result<Taken, Exit> {
 /// The plan as it is read now, what it changes, and the sockets that it adds; or every problem.
 fn next_plan(wish: Wish, state: &State, supervisor: &Supervisor) -> Result<(Plan, Change, Added), Vec<String>> {
     let lines = |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect::<Vec<String>>();
-    let Wish { mut plan, mut problems, units, .. } = wish;
-    if let Some(request) = &units {
-        super::units::read(request, &mut plan, &mut problems, false, Some(state.plan()));
-    }
+    let (mut plan, mut problems) = through_the_door(wish, Some(state.plan()));
     keep_inherited(state.plan(), &mut plan);
     let facts = facts(&plan);
     let checked = check(plan, facts);
@@ -163,8 +175,9 @@ fn next_plan(wish: Wish, state: &State, supervisor: &Supervisor) -> Result<(Plan
             return Err(lines(problems));
         }
     };
-    let unknown = plan.services.iter().filter_map(|service| spawn::worker_ids(service).err());
-    let unknown: Vec<String> = unknown.map(|error| error.to_string()).collect();
+    // A unit whose user is not there fails alone, when it starts.
+    let told = plan.services.iter().filter(|service| !service.process.unit);
+    let unknown: Vec<String> = told.filter_map(|service| Some(spawn::worker_ids(service).err()?.to_string())).collect();
     if !unknown.is_empty() {
         return Err(unknown);
     }
@@ -224,6 +237,7 @@ pub fn meeting_places(plan: &Plan) -> Result<(Option<Claim>, WorkersSocket), Exi
 /// The control socket, lock and pid file.
 fn claim(plan: &Plan) -> Result<Option<Claim>, Exit> {
     let name = plan.services.first().map_or("prebind", |service| stem(service));
+    let name = plan.identity.stem.as_deref().unwrap_or(name);
     control::claim(&plan.identity, name, &|key| std::env::var_os(key)).map_err(|error| {
         super::say_error(&error);
         Exit::System
@@ -242,7 +256,10 @@ fn stem(service: &ServiceSpec) -> &str {
 
 /// Where the workers say READY=1: reachable for whatever uid they run as.
 fn notify_socket(plan: &Plan, claim: Option<&Claim>) -> Result<WorkersSocket, Exit> {
-    let ids = plan.services.iter().filter_map(|service| spawn::worker_ids(service).transpose());
+    let ids = plan.services.iter().filter_map(|service| match spawn::worker_ids(service) {
+        Err(_) if service.process.unit => None,
+        ids => ids.transpose(),
+    });
     let ids: Vec<(u32, u32)> = ids.collect::<Result<_, _>>().map_err(|error| {
         super::say_error(&error);
         Exit::System
@@ -267,6 +284,24 @@ pub fn base(plan: &Plan, claim: Option<&Claim>, notify: Option<&WorkersSocket>) 
     })
 }
 
+/// Where probes are answered. What the last prebind left of the file that probes look for goes.
+pub fn health(plan: &Plan) -> Result<Option<TcpListener>, Exit> {
+    let _ = plan.entry.health_file.as_ref().map(std::fs::remove_file);
+    let Some(address) = plan.entry.health_listen else { return Ok(None) };
+    TcpListener::bind(address).map(Some).map_err(|error| {
+        super::say_error(&no_health(plan, &error));
+        Exit::System
+    })
+}
+
+/// Why probes are not answered.
+pub fn no_health(plan: &Plan, error: &std::io::Error) -> String {
+    let address = plan.entry.health_listen.map_or(String::new(), |address| address.to_string());
+    let why =
+        error.raw_os_error().map_or_else(|| error.to_string(), |errno| Errno::from_raw(errno).desc().to_lowercase());
+    format!("--health-listen: cannot bind {address}: {why}")
+}
+
 /// prebind's own priority.
 pub fn renice(plan: &Plan) -> Result<(), Exit> {
     let Some(level) = plan.own_nice else { return Ok(()) };
@@ -279,10 +314,9 @@ pub fn teller(plan: &Plan, supervisor: &Supervisor) -> Teller {
     plan.services.first().map_or_else(Teller::default, |service| Teller::new(service, number))
 }
 
-/// Lines for the log: what starts on which sockets, and how it is reached.
+/// Lines for the log: what starts, each service on its own sockets, and how it is reached.
 pub fn summary(plan: &Plan, sockets: &Sockets, claim: Option<&Claim>) -> Vec<String> {
-    let count = plan.sockets.len();
-    let facts = (0..count).map(|n| sockets.facts(crate::plan::SocketId(n as u16)));
+    let facts = (0..plan.sockets.len()).map(|n| sockets.facts(SocketId(n as u16)));
     if plan.manner == Manner::Einhorn {
         let pidfile = plan.identity.pidfile.iter().map(|path| format!("Writing PID to {}", path.display()));
         let flags = |spec: &SocketSpec| {
@@ -293,6 +327,17 @@ pub fn summary(plan: &Plan, sockets: &Sockets, claim: Option<&Claim>) -> Vec<Str
         let bound = bound.map(|(facts, spec)| format!("Binding to {} with flags {:?}", facts.address, flags(spec)));
         return pidfile.chain(bound).collect();
     }
+    let addresses: Vec<String> = facts.map(|facts| format!("{}={}", facts.name, facts.address)).collect();
+    let control = claim.and_then(Claim::path).map_or(String::new(), |path| format!(", control {}", path.display()));
+    vec![format!("{} (pid {}{control})", what_starts(plan, &addresses), std::process::id())]
+}
+
+/// Each service with the addresses of its sockets; those that no service gets are open as well.
+fn what_starts(plan: &Plan, addresses: &[String]) -> String {
+    let on = |ids: &[SocketId]| {
+        let own: Vec<&str> = ids.iter().map(|id| addresses[usize::from(id.0)].as_str()).collect();
+        if own.is_empty() { String::new() } else { format!(" on {}", own.join(" ")) }
+    };
     let services = plan.services.iter().map(|service| {
         let number = service.number.get();
         let workers = if number == 1 { "1 worker".to_string() } else { format!("{number} workers") };
@@ -301,11 +346,43 @@ pub fn summary(plan: &Plan, sockets: &Sockets, claim: Option<&Claim>) -> Vec<Str
             StartWhen::PerConnection { .. } => "a worker for each connection".into(),
             StartWhen::AtOnce | StartWhen::OnTraffic { .. } => workers,
         };
-        format!("{}: {when}", service.name)
+        format!("{}: {when}{}", service.name, on(&service.sockets))
     });
     let services: Vec<String> = services.collect();
-    let addresses: Vec<String> = facts.map(|facts| format!("{}={}", facts.name, facts.address)).collect();
-    let on = if count == 0 { String::new() } else { format!(" on {}", addresses.join(" ")) };
-    let control = claim.and_then(Claim::path).map_or(String::new(), |path| format!(", control {}", path.display()));
-    vec![format!("{}{on} (pid {}{control})", services.join(", "), std::process::id())]
+    let all = (0..addresses.len()).map(|n| SocketId(n as u16));
+    let unused: Vec<SocketId> =
+        all.filter(|id| !plan.services.iter().any(|service| service.sockets.contains(id))).collect();
+    let unused = if unused.is_empty() { String::new() } else { format!("; nothing{}", on(&unused)) };
+    format!("{}{unused}", services.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_service_is_said_with_its_own_sockets() {
+        let service = |name: &str, number, sockets: &[u16]| ServiceSpec {
+            name: name.into(),
+            number: Number::Fixed(number),
+            sockets: sockets.iter().map(|n| SocketId(*n)).collect(),
+            ..ServiceSpec::default()
+        };
+        let addresses = ["a=:1", "b=:2", "c=:3"].map(String::from);
+        for (services, said) in [
+            (vec![service("w", 1, &[0, 1, 2])], "w: 1 worker on a=:1 b=:2 c=:3"),
+            (
+                vec![service("w", 2, &[2]), service("x", 1, &[])],
+                "w: 2 workers on c=:3, x: 1 worker; nothing on a=:1 b=:2",
+            ),
+            (
+                vec![service("w", 1, &[0, 1]), service("x", 1, &[1, 2])],
+                "w: 1 worker on a=:1 b=:2, x: 1 worker on b=:2 c=:3",
+            ),
+        ] {
+            assert_eq!(what_starts(&Plan { services, ..Plan::default() }, &addresses), said);
+        }
+        let alone = Plan { services: vec![service("w", 1, &[])], ..Plan::default() };
+        assert_eq!(what_starts(&alone, &[]), "w: 1 worker");
+    }
 }

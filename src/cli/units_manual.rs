@@ -110,7 +110,7 @@ const DIFFERS: &[Part] = &[
         "%t, %S, %C, %L, %E and %h are those of the user that runs prebind; system units are looked for whoever it is. Type=dbus is taken as simple. A Listen address that is asked for twice without ReusePort=yes, a missing service, a masked unit and a second socket for StandardInput=socket are errors before anything is bound. Port numbers are decimal.",
     ),
     Text(
-        "The journal, the kernel's log, syslog and terminals as StandardOutput= and StandardError= are prebind's own descriptors. [Socket]'s ExecStartPre= and its siblings are not run.",
+        "The journal, the kernel's log, syslog and terminals as StandardOutput= and StandardError= are prebind's own descriptors. ExecStopPost= runs once nothing is left of the worker; systemd does not wait for what a stopped main process leaves behind. GuessMainPID=no and ExitType=cgroup are not honoured, which is said.",
     ),
 ];
 
@@ -149,7 +149,7 @@ fn table() -> String {
     }
     out.push_str(".PP\n");
     out += &escape(
-        "[Socket] also has the keys of systemd.exec(5), systemd.kill(5) and systemd.resource-control(5). The first two are about its commands, which are not run: harmless, but PrivateNetwork and NetworkNamespacePath are protection. The last are as in [Service].",
+        "[Socket] also has the keys of systemd.exec(5), systemd.kill(5) and systemd.resource-control(5). The first two are about its commands, ExecStartPre= and its siblings: where there are any they are as in [Service], else harmless, but PrivateNetwork and NetworkNamespacePath are protection. The last are as in [Service].",
     );
     out.push('\n');
     out

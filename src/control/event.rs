@@ -5,7 +5,7 @@
 mod units;
 
 use super::status::{ended, seconds};
-use crate::plan::{Nanos, ServiceId};
+use crate::plan::{Nanos, ServiceId, Signal};
 use crate::supervise::{ChildId, Ended, Happening, HowReady, Next, Who};
 use serde_json::{Map, Value};
 
@@ -112,6 +112,8 @@ fn kind(happening: &Happening) -> (Level, &'static str) {
         Happening::Exited { unexpected: true, .. } => (Level::Warn, "worker_exited"),
         Happening::Exited { unexpected: false, .. } => (Level::Debug, "worker_exited"),
         Happening::Leftovers(..) => (Level::Warn, "worker_leftovers"),
+        Happening::Orphans(_, Signal::KILL) => (Level::Warn, "orphans_killed"),
+        Happening::Orphans(..) => (Level::Info, "orphans_told_to_stop"),
         Happening::SpawnFailed { .. } => (Level::Error, "spawn_failed"),
         Happening::Scaled { .. } => (Level::Info, "scaled"),
         Happening::Refused(_) => (Level::Error, "refused"),
@@ -127,6 +129,7 @@ fn kind(happening: &Happening) -> (Level, &'static str) {
         Happening::Replaced => (Level::Info, "replaced"),
         Happening::ReplaceFailed(_) => (Level::Error, "replace_failed"),
         Happening::AllReady => (Level::Info, "all_ready"),
+        Happening::GivenUp { .. } => (Level::Error, "given_up"),
         Happening::Stopping => (Level::Info, "stopping"),
         Happening::Stopped => (Level::Info, "stopped"),
     }
@@ -143,11 +146,13 @@ fn about(happening: &Happening) -> About {
         Happening::Unit(one) => units::about(one),
         Happening::Replaced | Happening::ReplaceFailed(_) => About::All,
         Happening::Refused(_) | Happening::AllReady | Happening::Stopping | Happening::Stopped => About::All,
+        Happening::Orphans(..) => About::All,
         Happening::Scaled { service, .. }
         | Happening::UpgradeBegun { service, .. }
         | Happening::Baking(service, _)
         | Happening::UpgradeProgress { service, .. }
         | Happening::UpgradeDone { service, .. }
+        | Happening::GivenUp { service, .. }
         | Happening::UpgradeRolledBack { service, .. }
         | Happening::RestartBegun(service)
         | Happening::RestartDone(service)
@@ -184,7 +189,7 @@ fn message(happening: &Happening, names: &Names<'_>, pid_of: &dyn Fn(ChildId) ->
             (names.sockets)(who.service).join(", ")
         ),
         Happening::StartTimeout(who) => {
-            format!("{} did not get ready in time and is stopped (--start-timeout)", worker(who))
+            format!("{} did not get ready in time and is stopped (--start-timeout, TimeoutStartSec=)", worker(who))
         }
         Happening::WatchdogMissed(who) => {
             format!("{} failed its watchdog and is stopped: no WATCHDOG=1 in time", worker(who))
@@ -196,7 +201,10 @@ fn message(happening: &Happening, names: &Names<'_>, pid_of: &dyn Fn(ChildId) ->
         }
         Happening::ToldToStop(who, signal) => format!("{} is told to stop ({signal})", worker(who)),
         Happening::Killed(who) => {
-            format!("{} did not stop in time; its process group is killed (--signal-timeout)", worker(who))
+            format!(
+                "{} did not stop in time; its process group is killed (--signal-timeout, TimeoutStopSec=)",
+                worker(who)
+            )
         }
         Happening::Exited { who, how: Ended::Code(0), unexpected: true, next: Next::Nothing, .. } => {
             format!("{} is done (exit code 0)", worker(who))
@@ -205,8 +213,9 @@ fn message(happening: &Happening, names: &Names<'_>, pid_of: &dyn Fn(ChildId) ->
             format!("{} {}{}", worker(who), exited(*how, *unexpected, *was_ready), what_next(*next))
         }
         Happening::Leftovers(who, signal) => {
-            format!("{} ended, but processes of its group live on; they are told to stop ({signal})", worker(who))
+            format!("{} ended, but processes that it started live on; they are told to stop ({signal})", worker(who))
         }
+        Happening::Orphans(number, signal) => orphans(*number, *signal),
         // At the start the reason says it all, and prebind ends.
         Happening::SpawnFailed { message, next: Next::Nothing, .. } => message.clone(),
         Happening::SpawnFailed { who, message, next } => {
@@ -236,8 +245,19 @@ fn message(happening: &Happening, names: &Names<'_>, pid_of: &dyn Fn(ChildId) ->
         Happening::Replaced => "prebind was replaced in place, the workers went on".into(),
         Happening::ReplaceFailed(why) => format!("prebind was not replaced, nothing changed: {why}"),
         Happening::AllReady => "all workers are ready".into(),
+        Happening::GivenUp { service, deaths } => format!(
+            "{}: {deaths} workers in a row died before one was ready: giving up (--give-up-after)",
+            name(*service)
+        ),
         Happening::Stopping => "stopping".into(),
         Happening::Stopped => "stopped, every worker is gone".into(),
+    }
+}
+
+fn orphans(number: u32, signal: Signal) -> String {
+    match signal {
+        Signal::KILL => format!("{number} processes that workers left are killed"),
+        signal => format!("{number} processes that workers left are told to stop ({signal})"),
     }
 }
 
@@ -246,6 +266,10 @@ fn details(line: &mut EventLine, happening: &Happening) {
     match happening {
         Happening::Ready(_, how) => line.put("how", how_ready(*how).0),
         Happening::ToldToStop(_, signal) | Happening::Leftovers(_, signal) => line.put("signal", signal.to_string()),
+        Happening::Orphans(number, signal) => {
+            line.put("number", *number);
+            line.put("signal", signal.to_string());
+        }
         Happening::SpawnFailed { next, .. } => line.put("next_try_seconds", next_try(*next)),
         Happening::Exited { how, unexpected, was_ready, next, .. } => {
             let (code, signal) = ended(*how);

@@ -1,5 +1,5 @@
 //! How a running prebind is spoken to. Receives lines on one UNIX stream socket, hands on what the supervisor is asked
-//! ([`server::Incoming`]), and turns its answers and happenings into text. [`wire`], [`mod@status`] and [`mod@event`] are pure:
+//! ([`server::Incoming`]), and turns its answers and happenings into text. [`wire`], [`mod@status`], [`options`] and [`mod@event`] are pure:
 //! text <-> values; [`place`] finds and holds the socket's path; [`server`] and [`client`] are its two ends.
 //! It never decides anything about a worker, and no client, however slow or hostile, costs the service anything.
 
@@ -7,6 +7,7 @@ pub mod client;
 mod connection;
 pub mod einhorn;
 pub mod event;
+pub mod options;
 pub mod place;
 pub mod server;
 pub mod status;

@@ -89,6 +89,11 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// Holds nothing.
+    fn none() -> Claim {
+        Claim { path: None, listener: None, remark: None, node: None, pidfile: None, own_lock: None, lockfile: None }
+    }
+
     /// The socket's path; `None` with `--no-control`.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
@@ -186,7 +191,7 @@ fn claim_among(
         if lockfile.is_none() && identity.pidfile.is_none() {
             return Ok(None);
         }
-        Claim { path: None, listener: None, remark: None, node: None, pidfile: None, own_lock: None, lockfile: None }
+        Claim::none()
     } else if let Some(path) = &identity.socket_path {
         take(path, identity.mode_by_umask)?
     } else {
@@ -218,6 +223,8 @@ pub(super) fn directories(uid: Uid, env: &dyn Fn(&str) -> Option<OsString>) -> V
     paths.extend(absolute("XDG_RUNTIME_DIR").map(|path| path.join("prebind")));
     let temporary = absolute("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
     paths.push(temporary.join(format!("prebind-{uid}")));
+    // Of a container with a read-only root.
+    paths.push(PathBuf::from("/dev/shm").join(format!("prebind-{uid}")));
     paths.into_iter().map(|path| Directory { path, mode }).collect()
 }
 
@@ -271,7 +278,13 @@ fn take_default(directories: &[Directory], asked: Option<&str>, default: &str) -
             Err(other) => tried.push(other.to_string()),
         }
     }
-    Err(PlaceError::Nowhere(tried.join("; ")))
+    if asked.is_some() {
+        return Err(PlaceError::Nowhere(tried.join("; ")));
+    }
+    let remark = format!("no control socket, as no directory serves: {} (-d PATH)", tried.join("; "));
+    let mut none = Claim::none();
+    none.remark = Some(remark);
+    Ok(none)
 }
 
 /// Binds the socket at `path`, in place of one on which nobody answers.
@@ -290,15 +303,8 @@ fn take(path: &Path, mode_by_umask: bool) -> Result<Claim, PlaceError> {
         }
         other => other,
     })?;
-    let mut claim = Claim {
-        path: None,
-        listener: None,
-        remark: None,
-        node: None,
-        pidfile: None,
-        own_lock: Some((lock_path, own_lock)),
-        lockfile: None,
-    };
+    let mut claim = Claim::none();
+    claim.own_lock = Some((lock_path, own_lock));
     clear(path)?;
     let listener = UnixListener::bind(path).map_err(|error| system("bind the control socket", error))?;
     claim.path = Some(path.into());

@@ -202,12 +202,15 @@ fn directories_are_tried_in_order() {
     fs::set_permissions(&open.path, Permissions::from_mode(0o777)).expect("mode");
     symlink(&place.0, &link.path).expect("link");
     let mut all = vec![missing, open, link, long];
-    let error = claim_among(&all, &Identity::default(), "web").expect_err("none serves").to_string();
+    let named = Identity { name: Some("web".into()), ..Identity::default() };
+    let error = claim_among(&all, &named, "web").expect_err("none serves").to_string();
     for part in
         ["no/run: no such file", "open: mode 777: others may write to it", "link: not a directory", "at most 107"]
     {
         assert!(error.contains(part), "{part}: {error}");
     }
+    let none = claim_among(&all, &Identity::default(), "web").expect("it goes on").expect("with a remark");
+    assert!(none.path().is_none() && none.remark().is_some_and(|why| why.contains("no directory serves")));
     all.push(good);
     let claim = claim_among(&all, &Identity::default(), "web").expect("claim").expect("some");
     assert_eq!(claim.path(), Some(place.path("good/web.sock").as_path()));
@@ -222,8 +225,9 @@ fn the_default_directories() {
         _ => None,
     };
     let paths = |uid, env| directories(Uid::from_raw(uid), env).into_iter().map(|d| d.path).collect::<Vec<_>>();
-    assert_eq!(paths(7, &env), [PathBuf::from("/run/user/7/prebind"), PathBuf::from("/tmp/prebind-7")]);
-    assert_eq!(paths(0, &|_| None), [PathBuf::from("/run/prebind"), PathBuf::from("/tmp/prebind-0")]);
+    let all = |paths: [&str; 3]| paths.map(PathBuf::from);
+    assert_eq!(paths(7, &env), all(["/run/user/7/prebind", "/tmp/prebind-7", "/dev/shm/prebind-7"]));
+    assert_eq!(paths(0, &|_| None), all(["/run/prebind", "/tmp/prebind-0", "/dev/shm/prebind-0"]));
 }
 
 #[test]

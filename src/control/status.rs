@@ -1,6 +1,7 @@
 //! The supervisor's answers as replies: receives [`Answer`] and what only linux/ knows ([`Facts`]), hands on the
 //! message for people and the data for machines. Pure. The names and shapes here are scripted against: they only grow.
 
+use super::options;
 use crate::plan::{Nanos, ServiceId};
 use crate::supervise::{Answer, ChildId, Ended, ServiceStatus, Status, WorkerStatus};
 use serde_json::{Value, json};
@@ -35,6 +36,8 @@ pub struct Facts<'a> {
     pub service_name: &'a dyn Fn(ServiceId) -> &'a str,
     /// A child's pid while it lives.
     pub pid_of: &'a dyn Fn(ChildId) -> Option<i32>,
+    /// The data of `options`, of a service with so many workers.
+    pub options_of: &'a dyn Fn(ServiceId, u32) -> Value,
 }
 
 /// A reply to a request: `ok`, the message, the data.
@@ -44,6 +47,10 @@ pub fn reply_to(answer: &Answer, facts: &Facts<'_>) -> (bool, String, Option<Val
         Answer::Ready(ready, message) => (*ready, message.clone(), None),
         Answer::Scaled { service, from, to } => {
             (true, format!("{}: {from} -> {to} workers", (facts.service_name)(*service)), None)
+        }
+        Answer::Options { service, number } => {
+            let data = (facts.options_of)(*service, *number);
+            (true, options::lines(&data["options"]).join("\n"), Some(data))
         }
         Answer::Done(message) => (true, message.clone(), None),
         Answer::Refused(message) => (false, message.clone(), None),
@@ -182,6 +189,7 @@ mod tests {
             sockets: &sockets,
             service_name: &|_| "web",
             pid_of: &|child| Some(child.0 as i32 + 1),
+            options_of: &|_, number| json!({ "options": { "numprocesses": number } }),
         };
         let wanted = json!({
             "pid": 1, "version": "0.1.0", "state": "running", "uptime_seconds": 1.5,
@@ -200,6 +208,8 @@ mod tests {
         let message = "prebind 0.1.0 (pid 1) is running; web: 1 of 2 ready";
         assert_eq!(reply_to(&Answer::Status(status), &facts), (true, message.into(), Some(wanted)));
         assert_eq!(reply_to(&Answer::Ready(false, "web: 1 of 2".into()), &facts), (false, "web: 1 of 2".into(), None));
+        let (ok, text, data) = reply_to(&Answer::Options { service: ServiceId(0), number: 3 }, &facts);
+        assert_eq!((ok, text.as_str(), data.is_some()), (true, "numprocesses: 3", true));
         assert_eq!(reply_to(&Answer::Done("done".into()), &facts), (true, "done".into(), None));
         assert_eq!(reply_to(&Answer::Refused("no".into()), &facts), (false, "no".into(), None));
     }

@@ -55,9 +55,10 @@ pub struct Refused {
 }
 
 /// prebind's own commands, each with its options.
-const COMMANDS: [(&str, &[&str]); 12] = [
+const COMMANDS: [(&str, &[&str]); 13] = [
     ("status", &[]),
     ("ready", &[]),
+    ("options", &["service"]),
     ("scale", &["service", "number"]),
     ("restart", &["service", "slot"]),
     ("upgrade", &["service", "strategy", "timeout", "wait"]),
@@ -160,6 +161,7 @@ fn wanted(request: &Map<String, Value>, einhorn: bool) -> Result<Wanted, String>
     let supervisor = match *command {
         "status" => Command::Status,
         "ready" => Command::Ready,
+        "options" => Command::Options { service: options.text("service")? },
         "scale" => Command::Scale {
             service: options.text("service")?,
             number: options.number("number")?.ok_or("scale: the option \"number\" is missing")?,

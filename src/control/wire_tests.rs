@@ -31,6 +31,7 @@ fn requests_are_understood() {
         ("{\"command\":\"status\"}\r", None, ask(Command::Status)),
         (r#"{"command":"events","id":"50%25"}"#, Some(json!("50%")), Wanted::Events),
         (r#"{"command":"status","id":"%7B%0a%2"}"#, Some(json!("%7B%0a%2")), ask(Command::Status)),
+        (r#"{"command":"options"}"#, None, ask(Command::Options { service: None })),
         (r#"{"command":"scale","options":{"number":4}}"#, None, scale(None)),
         (
             r#"{"command":"scale","id":1.5,"options":{"service":"web","number":4}}"#,
@@ -65,7 +66,7 @@ fn refusals_say_why() {
         ("---%0Aa: &x 1%0Ab: [*x, *x, *x, *x, *x, *x, *x, *x, *x]%0Acommand: status", "Could not parse command"),
         ("--- {command: status}%0A--- {command: stop}", "Could not parse command"),
         (&long, "the line is longer than 65536 bytes"),
-        ("{}", "No \"command\" parameter provided; the commands are status, ready, scale,"),
+        ("{}", "No \"command\" parameter provided; the commands are status, ready, options, scale,"),
         (r#"{"command":7}"#, "\"command\" must be a string, not 7"),
         (
             r#"{"command":"statsu"}"#,

@@ -2,4 +2,10 @@
 
 pub mod activate;
 pub mod argv;
+pub mod circus;
+pub mod pattern;
+pub mod remark;
 pub mod units;
+
+#[cfg(test)]
+mod mutation;

@@ -1,13 +1,18 @@
 //! Whether a worker waits on its listening sockets, as far as /proc tells: the socket is in an epoll set of one of its
-//! processes, or a thread sleeps in accept, poll or select on it. Reads only; a process that ends meanwhile is nothing.
+//! processes, or a thread sleeps in accept, poll or select on it. A server that takes one request at a time never waits
+//! while more come than it can answer: a connection that it accepted says the same. Reads only; a process that ends
+//! meanwhile is nothing.
 
 use nix::libc::{self, c_long};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 
-use crate::supervise::Accepting;
+use super::Linux;
+use crate::sockets::established;
+use crate::supervise::{Accepting, ChildId};
+use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 
 /// Descriptors in one poll that are looked at.
 const POLLED_MAX: usize = 4096;
@@ -16,20 +21,94 @@ const SELECTED_MAX: usize = 65_536;
 /// Processes of one worker that are looked at.
 const PROCESSES_MAX: usize = 512;
 
-/// What /proc tells of the worker whose main process this is; `sockets`: the inodes of its listening sockets.
-pub(super) fn accepting(pid: i32, sockets: &[u64]) -> Accepting {
-    let mut seen = Seen::default();
-    for pid in family(pid) {
-        look(pid, sockets, &mut seen);
-        if sockets.iter().all(|inode| seen.waited.contains(inode)) {
-            break;
+/// What was seen of the workers that are starting.
+#[derive(Debug, Default)]
+pub(super) struct Looks(BTreeMap<ChildId, Known>);
+
+impl Looks {
+    /// It is ready, or gone.
+    pub(super) fn forget(&mut self, child: ChildId) {
+        self.0.remove(&child);
+    }
+}
+
+/// What is known of one worker from the looks before.
+#[derive(Debug, Default)]
+struct Known {
+    looked: bool,
+    /// Sockets that it did not accept: it had them from the start, or they were others' before.
+    foreign: BTreeSet<u64>,
+    /// Whether those of others are among them.
+    others: bool,
+    /// Its listening sockets that it accepted a connection from.
+    accepted_from: BTreeSet<u64>,
+}
+
+impl Linux {
+    /// Whether the child waits on those of its sockets that listen.
+    pub(super) fn accepting(&mut self, child: ChildId) -> Accepting {
+        let (Some(pid), Some((service, slot))) = (self.children.pid(child), self.children.place(child)) else {
+            return Accepting::Unknown;
+        };
+        let sockets = self.plan.service(service).sockets.iter();
+        let listening = sockets.filter(|id| getsockopt(&self.sockets.fd(**id), AcceptConn).unwrap_or(false));
+        let (ids, inodes): (Vec<_>, Vec<u64>) = listening.map(|id| (*id, self.sockets.node_for(*id, slot).1)).unzip();
+        let known = self.looks.0.entry(child).or_default();
+        known.accepting(pid, &inodes, &|n| established(self.sockets.fd_for(ids[n], slot)))
+    }
+}
+
+impl Known {
+    /// What /proc tells of the worker whose main process this is; `sockets`: the inodes of its listening sockets,
+    /// `established`: the connections that anybody accepted from one of them.
+    fn accepting(
+        &mut self,
+        pid: i32,
+        sockets: &[u64],
+        established: &dyn Fn(usize) -> Option<BTreeSet<u64>>,
+    ) -> Accepting {
+        let mut seen = Seen::default();
+        for pid in family(pid) {
+            look(pid, sockets, &mut seen);
+            if sockets.iter().all(|inode| seen.waited.contains(inode)) {
+                return if sockets.is_empty() { Accepting::Unknown } else { Accepting::Each };
+            }
+        }
+        self.look_at_connections(&seen.others, sockets, established);
+        seen.waited.extend(&self.accepted_from);
+        match seen.waited.len() {
+            0 if seen.hidden || sockets.is_empty() => Accepting::Unknown,
+            0 => Accepting::None,
+            count if count >= sockets.len() => Accepting::Each,
+            _ => Accepting::Some,
         }
     }
-    match seen.waited.len() {
-        0 if seen.hidden || sockets.is_empty() => Accepting::Unknown,
-        0 => Accepting::None,
-        count if count >= sockets.len() => Accepting::Each,
-        _ => Accepting::Some,
+
+    /// Which of the sockets that it did not have before are connections that it accepted. Before the first of them is
+    /// judged, everything that is accepted already counts as somebody else's, who may pass it on: so what counts is a
+    /// connection that came later.
+    fn look_at_connections(
+        &mut self,
+        held: &BTreeSet<u64>,
+        sockets: &[u64],
+        established: &dyn Fn(usize) -> Option<BTreeSet<u64>>,
+    ) {
+        let new: BTreeSet<u64> = held.difference(&self.foreign).copied().collect();
+        if self.looked && !new.is_empty() {
+            let missing: Vec<usize> =
+                (0..sockets.len()).filter(|n| !self.accepted_from.contains(&sockets[*n])).collect();
+            let asked = missing.iter().filter_map(|n| Some((sockets[*n], established(*n)?)));
+            let accepted: Vec<(u64, BTreeSet<u64>)> = asked.collect();
+            if self.others {
+                let from = accepted.iter().filter(|(_, all)| !all.is_disjoint(&new));
+                self.accepted_from.extend(from.map(|(socket, _)| *socket));
+            } else {
+                self.others = accepted.len() == missing.len();
+                self.foreign.extend(accepted.into_iter().flat_map(|(_, all)| all));
+            }
+        }
+        self.foreign.extend(new);
+        self.looked = true;
     }
 }
 
@@ -37,6 +116,8 @@ pub(super) fn accepting(pid: i32, sockets: &[u64]) -> Accepting {
 struct Seen {
     /// The sockets that somebody waits on.
     waited: BTreeSet<u64>,
+    /// Other sockets that it has.
+    others: BTreeSet<u64>,
     /// Something could not be looked at.
     hidden: bool,
 }
@@ -80,7 +161,11 @@ fn look(pid: i32, sockets: &[u64], seen: &mut Seen) {
                 Err(error) => seen.hidden |= error.kind() != ErrorKind::NotFound,
             },
             "anon_inode:[io_uring]" => seen.hidden = true,
-            other => held.extend(socket(other).filter(|inode| sockets.contains(inode)).map(|inode| (fd, inode))),
+            other => match socket(other) {
+                Some(inode) if sockets.contains(&inode) => held.push((fd, inode)),
+                Some(inode) => drop(seen.others.insert(inode)),
+                None => {}
+            },
         }
     }
     if held.iter().all(|(_, inode)| seen.waited.contains(inode)) {

@@ -4,10 +4,10 @@ use super::*;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ impl Program {
     fn expect(&self, sockets: &[u64], wanted: Accepting) {
         let start = Instant::now();
         loop {
-            let seen = accepting(self.0.id() as i32, sockets);
+            let seen = looked_at(self.0.id() as i32, sockets);
             if seen == wanted {
                 return;
             }
@@ -48,6 +48,11 @@ impl Drop for Program {
         let _ = kill(Pid::from_raw(-self.0.id().cast_signed()), Signal::SIGKILL);
         let _ = self.0.wait();
     }
+}
+
+/// One look, at a worker that is new.
+fn looked_at(pid: i32, sockets: &[u64]) -> Accepting {
+    Known::default().accepting(pid, sockets, &|_| None)
 }
 
 fn inode(socket: &impl AsRawFd) -> u64 {
@@ -93,8 +98,126 @@ fn who_does_not_wait_is_not_taken_for_waiting() {
     let writes = Program::run(writes, &[&one, &other]);
     writes.expect(&sockets[1..], Accepting::Each);
     writes.expect(&sockets[..1], Accepting::None);
-    assert_eq!(accepting(std::process::id() as i32, &[]), Accepting::Unknown);
-    assert_eq!(accepting(i32::MAX, &sockets), Accepting::None, "a process that is gone");
+    assert_eq!(looked_at(std::process::id() as i32, &[]), Accepting::Unknown);
+    assert_eq!(looked_at(i32::MAX, &sockets), Accepting::None, "a process that is gone");
+}
+
+/// Takes what comes, and never sleeps in accept, poll or select on its listening socket.
+const BUSY: &str = "s[0].setblocking(False)
+had = []
+while True:
+    try: had.append(s[0].accept())
+    except BlockingIOError: time.sleep(0.003)
+";
+
+/// A worker that is looked at again and again.
+struct Watched<'a> {
+    program: Program,
+    listener: &'a dyn AsFd,
+    known: Known,
+    /// So many sockets it had from the start, also some of other tests.
+    had: usize,
+}
+
+impl<'a> Watched<'a> {
+    fn run(script: &str, listener: &'a (impl AsFd + AsRawFd), more: &[&dyn AsFd]) -> Watched<'a> {
+        let sockets: Vec<&dyn AsFd> = [listener as &dyn AsFd].into_iter().chain(more.iter().copied()).collect();
+        let mut watched =
+            Watched { program: Program::run(script, &sockets), listener, known: Known::default(), had: 0 };
+        watched.had = watched.sockets();
+        assert_eq!(watched.look(), Accepting::None);
+        watched
+    }
+
+    fn look(&mut self) -> Accepting {
+        let listener = self.listener.as_fd();
+        let sockets = [inode(&listener)];
+        self.known.accepting(self.program.0.id() as i32, &sockets, &|_| established(listener))
+    }
+
+    fn sockets(&self) -> usize {
+        let fds = fs::read_dir(format!("/proc/{}/fd", self.program.0.id())).expect("it lives").flatten();
+        let links = fds.filter_map(|fd| fs::read_link(fd.path()).ok());
+        links.filter(|link| link.to_str().is_some_and(|link| socket(link).is_some())).count()
+    }
+
+    fn wait_for_more(&self, count: usize) {
+        let start = Instant::now();
+        while self.sockets() < self.had + count {
+            assert!(start.elapsed() < Duration::from_secs(30), "{} and not {count} more", self.sockets());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Ready with the second connection that comes.
+    fn accepts(&mut self, connect: &dyn Fn() -> Box<dyn AsFd>) {
+        let _first = connect();
+        self.wait_for_more(1);
+        assert_eq!(self.look(), Accepting::None, "it may have been passed");
+        assert_eq!(self.look(), Accepting::None, "no other came");
+        let _second = connect();
+        self.wait_for_more(2);
+        assert_eq!(self.look(), Accepting::Each);
+        assert_eq!(self.look(), Accepting::Each, "whatever becomes of the connection");
+    }
+}
+
+#[test]
+fn who_accepts_is_ready_though_it_never_waits() {
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = tcp.local_addr().expect("bound");
+    Watched::run(BUSY, &tcp, &[])
+        .accepts(&|| Box::new(TcpStream::connect_timeout(&address, Duration::from_secs(9)).expect("connects")));
+    let path = std::env::temp_dir().join(format!("prebind-accepted-{}", std::process::id()));
+    let unix = UnixListener::bind(&path).expect("bind");
+    Watched::run(BUSY, &unix, &[]).accepts(&|| Box::new(UnixStream::connect(&path).expect("connects")));
+    std::fs::remove_file(path).expect("remove");
+}
+
+#[test]
+fn connections_of_others_are_no_proof() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let connection = || {
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
+        (client, listener.accept().expect("it waits").0)
+    };
+    // One that it was started with, one that is passed to it later, one more that was there before that.
+    let (here, there) = UnixStream::pair().expect("a pair");
+    let (inherited, early, late) = (connection(), connection(), connection());
+    let script = format!(
+        "got = []\nfor n in range(2): got.extend(socket.recv_fds(s[1], 1, 1)[1])\nos.read(s[1].fileno(), 1)\n{BUSY}"
+    );
+    let mut watched = Watched::run(&script, &listener, &[&there, &inherited.1]);
+    for (passed, more) in [(&early.1, 1), (&late.1, 2)] {
+        let fds = [passed.as_raw_fd()];
+        let rights = [nix::sys::socket::ControlMessage::ScmRights(&fds)];
+        let text = [std::io::IoSlice::new(b"x")];
+        nix::sys::socket::sendmsg::<()>(here.as_raw_fd(), &text, &rights, nix::sys::socket::MsgFlags::empty(), None)
+            .expect("passed");
+        watched.wait_for_more(more);
+        assert_eq!(watched.look(), Accepting::None);
+    }
+    // What it accepts itself is.
+    std::io::Write::write_all(&mut &here, b"x").expect("told");
+    let _client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
+    watched.wait_for_more(3);
+    assert_eq!(watched.look(), Accepting::Each);
+}
+
+#[test]
+fn connections_that_it_makes_are_no_proof() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let script = "made = []
+for n in range(5):
+    made.append(socket.create_connection(s[0].getsockname())); os.read(s[1].fileno(), 1)
+time.sleep(1000)";
+    let (here, there) = UnixStream::pair().expect("a pair");
+    let mut watched = Watched::run(script, &listener, &[&there]);
+    for made in 1..=5 {
+        watched.wait_for_more(made);
+        assert_eq!(watched.look(), Accepting::None);
+        std::io::Write::write_all(&mut &here, b"x").expect("told");
+    }
 }
 
 #[test]

@@ -3,6 +3,9 @@
 
 #![allow(unsafe_code)]
 
+use super::cgroup::Cgroup;
+use super::group::{Group, pidfd_open};
+use super::tree::Mark;
 use super::{proc, tree};
 use crate::plan::{Change, ServiceId, Signal};
 use crate::supervise::{ChildId, Ended};
@@ -12,10 +15,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-
-/// PIDFD_SIGNAL_PROCESS_GROUP of pidfd_send_signal(2), Linux 6.9.
-const PROCESS_GROUP: libc::c_uint = 1 << 2;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 #[derive(Debug, Default)]
 pub(super) struct Children {
@@ -39,8 +39,22 @@ struct Child {
     slot: u32,
     /// Reaped: only its group may be left.
     group: Option<Group>,
+    /// How its processes outside of that group are known.
+    strays: Strays,
     /// What a unit's worker has beside.
     unit: Option<Box<Unit>>,
+}
+
+/// How processes of a worker that left its process group are known.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) enum Strays {
+    /// Not at all: orphans are not prebind's.
+    #[default]
+    Unknown,
+    /// As descendants, and as orphans that became prebind's, by PREBIND_INVOCATION_ID.
+    Marked(#[serde(with = "super::units::hex")] u128),
+    /// They are in its control group.
+    Grouped(Cgroup),
 }
 
 /// A unit's worker: `pid` is 0 while it has no main process, and its group is all that belongs to it.
@@ -50,15 +64,24 @@ struct Unit {
     invocation: u128,
     /// The command that runs around it, the leader of its own group.
     step: Option<i32>,
+    /// Those of its processes that prebind started, which may live on without the one that began them.
+    #[serde(default)]
+    sessions: Vec<i32>,
 }
 
-/// The process group of a child that was reaped.
-#[derive(Debug)]
-enum Group {
-    /// Reached by pidfd, whatever becomes of the number.
-    Pidfd(OwnedFd),
-    /// An older kernel: by number.
-    Number,
+impl Unit {
+    /// Of many commands, the last ones: of the others nothing is left as a rule, and it is known by its environment.
+    const SESSIONS_MAX: usize = 16;
+
+    /// `main`: the main process, whose session stays known however many commands run around it.
+    fn begins(&mut self, session: i32, main: i32) {
+        if self.sessions.len() >= Unit::SESSIONS_MAX
+            && let Some(oldest) = self.sessions.iter().position(|one| *one != main)
+        {
+            self.sessions.remove(oldest);
+        }
+        self.sessions.push(session);
+    }
 }
 
 /// A child's end.
@@ -81,7 +104,18 @@ pub(super) struct FrozenChild {
     /// Reaped: its group is reached by this pidfd, or by number.
     pidfd: Option<i32>,
     reaped: bool,
+    #[serde(default)]
+    strays: Strays,
     unit: Option<Unit>,
+}
+
+impl Strays {
+    /// The worker is gone, or never was.
+    pub(super) fn leave(&self) {
+        if let Strays::Grouped(group) = self {
+            group.remove();
+        }
+    }
 }
 
 impl Children {
@@ -93,16 +127,16 @@ impl Children {
                 Some(Group::Number) | None => None,
             };
             fds.extend(pidfd);
-            let Child { pid, service, slot, ref group, ref unit } = *one;
-            let unit = unit.as_deref().cloned();
-            FrozenChild { child: *child, pid, service, slot, pidfd, reaped: group.is_some(), unit }
+            let Child { pid, service, slot, ref group, ref strays, ref unit } = *one;
+            let (strays, unit) = (strays.clone(), unit.as_deref().cloned());
+            FrozenChild { child: *child, pid, service, slot, pidfd, reaped: group.is_some(), strays, unit }
         };
         self.by_id.iter().map(freeze).collect()
     }
 
     /// In the next program: they are its children, too.
     pub(super) fn thaw(&mut self, frozen: FrozenChild, change: &Change, claim: &mut dyn FnMut(i32) -> OwnedFd) {
-        let FrozenChild { child, pid, service, slot, pidfd, reaped, unit } = frozen;
+        let FrozenChild { child, pid, service, slot, pidfd, reaped, strays, unit } = frozen;
         let service = change.services.get(usize::from(service.0)).copied().flatten().unwrap_or(service);
         let group = reaped.then(|| pidfd.map_or(Group::Number, |fd| Group::Pidfd(claim(fd))));
         if !reaped && pid != 0 {
@@ -111,7 +145,7 @@ impl Children {
         if let Some(step) = unit.as_ref().and_then(|unit| unit.step) {
             self.by_pid.insert(step, (child, Role::Step));
         }
-        self.by_id.insert(child, Child { pid, service, slot, group, unit: unit.map(Box::new) });
+        self.by_id.insert(child, Child { pid, service, slot, group, strays, unit: unit.map(Box::new) });
     }
 
     /// Those that a program in between, in this process, has reaped: no SIGCHLD will ever tell of them.
@@ -130,8 +164,8 @@ impl Children {
         exits.collect()
     }
 
-    pub(super) fn add(&mut self, child: ChildId, (service, slot): (ServiceId, u32), pid: i32) {
-        self.by_id.insert(child, Child { pid, service, slot, group: None, unit: None });
+    pub(super) fn add(&mut self, child: ChildId, (service, slot): (ServiceId, u32), strays: Strays, pid: i32) {
+        self.by_id.insert(child, Child { pid, service, slot, group: None, strays, unit: None });
         self.by_pid.insert(pid, (child, Role::Main));
     }
 
@@ -140,11 +174,15 @@ impl Children {
         &mut self,
         (child, role): (ChildId, Role),
         (service, slot): (ServiceId, u32),
-        invocation: u128,
+        (invocation, strays): (u128, Strays),
         pid: i32,
     ) {
-        let unit = Some(Box::new(Unit { invocation, step: None }));
-        let entry = self.by_id.entry(child).or_insert(Child { pid: 0, service, slot, group: None, unit });
+        let unit = Some(Box::new(Unit { invocation, step: None, sessions: Vec::new() }));
+        let new = Child { pid: 0, service, slot, group: None, strays, unit };
+        let entry = self.by_id.entry(child).or_insert(new);
+        if let Some(unit) = &mut entry.unit {
+            unit.begins(pid, entry.pid);
+        }
         match (role, &mut entry.unit) {
             (Role::Step, Some(unit)) => unit.step = Some(pid),
             (Role::Main | Role::Step, _) => entry.pid = pid,
@@ -166,18 +204,40 @@ impl Children {
     /// All processes of a unit's worker.
     fn tree(&self, one: &Child, unit: &Unit) -> Vec<i32> {
         let roots: Vec<i32> = [one.pid, unit.step.unwrap_or(0)].into_iter().filter(|pid| *pid > 0).collect();
-        tree::of_worker(&roots, unit.invocation, &|pid| self.by_pid.contains_key(&pid))
+        let tracked = |pid| self.by_pid.contains_key(&pid);
+        let mut all = tree::of_worker(&roots, &unit.sessions, Mark::Unit(unit.invocation), &tracked);
+        if let Strays::Grouped(group) = &one.strays {
+            all.extend(group.members());
+            all.sort_unstable();
+            all.dedup();
+        }
+        all
     }
 
-    /// Of a worker whose first process ended: the one that is left, if it is one alone or leads the others.
-    pub(super) fn only_one_left(&self, child: ChildId) -> Option<i32> {
-        let one = self.by_id.get(&child)?;
-        let left = self.tree(one, one.unit.as_deref()?);
+    /// The processes of a worker that left its process group.
+    fn strays(&self, one: &Child) -> Vec<i32> {
+        let mut all = match &one.strays {
+            Strays::Unknown => return Vec::new(),
+            Strays::Grouped(group) => group.members(),
+            Strays::Marked(id) => {
+                let root = one.group.is_none().then_some(one.pid);
+                let tracked = |pid| self.by_pid.contains_key(&pid);
+                tree::of_worker(root.as_slice(), &[], Mark::Worker(*id), &tracked)
+            }
+        };
+        all.retain(|pid| proc::group_of(*pid) != Some(one.pid));
+        all
+    }
+
+    /// Of a worker whose first process ended: those that are left and lead the others, who are their affair.
+    pub(super) fn leaders_left(&self, child: ChildId) -> Vec<i32> {
+        let Some((one, unit)) = self.by_id.get(&child).and_then(|one| Some((one, one.unit.as_deref()?))) else {
+            return Vec::new();
+        };
         let own = std::process::id().cast_signed();
-        // Who was orphaned leads; who it started is its affair.
-        let mut leaders = left.iter().filter(|pid| proc::stat(**pid).is_some_and(|(parent, _)| parent == own));
-        let first = leaders.next()?;
-        leaders.next().is_none().then_some(*first)
+        let mut left = self.tree(one, unit);
+        left.retain(|pid| proc::stat(*pid).is_some_and(|(parent, _)| parent == own));
+        left
     }
 
     /// Whether a process belongs to a unit's worker.
@@ -201,6 +261,11 @@ impl Children {
             let group_left = self.signal_group(child, 0);
             Exit { child, role: Role::Main, pid, how: Ended::Unseen, group_left }
         })
+    }
+
+    /// Whether no worker is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
     }
 
     /// Whose process this pid is, and which, alive or not reaped yet.
@@ -255,27 +320,33 @@ impl Children {
         }
     }
 
-    /// A signal to the whole process group. False: there is nobody in it.
+    /// A signal to the whole process group, and to whoever left it. False: there is nobody.
     pub(super) fn signal_group(&self, child: ChildId, signal: i32) -> bool {
-        match self.by_id.get(&child) {
-            None => false,
-            Some(one @ Child { unit: Some(unit), .. }) => {
-                let all = self.tree(one, unit);
-                // SAFETY: a plain system call; they were alive a moment ago.
-                all.iter().for_each(|pid| {
-                    unsafe { libc::kill(*pid, signal) };
-                });
-                !all.is_empty()
-            }
+        let Some(one) = self.by_id.get(&child) else { return false };
+        let others = match &one.unit {
+            Some(unit) => self.tree(one, unit),
+            None => self.strays(one),
+        };
+        let group = match one {
+            Child { unit: Some(_), .. } => false,
             // SAFETY: a plain system call; the leader is an unreaped child of ours.
-            Some(Child { pid, group: None, .. }) => unsafe { libc::kill(-pid, signal) == 0 },
-            Some(Child { pid, group: Some(group), .. }) => group.signal(*pid, signal),
+            Child { pid, group: None, .. } => unsafe { libc::kill(-pid, signal) == 0 },
+            Child { pid, group: Some(group), .. } => group.signal(*pid, signal),
+        };
+        // SAFETY: a plain system call; they were alive a moment ago.
+        others.iter().for_each(|pid| {
+            unsafe { libc::kill(*pid, signal) };
+        });
+        if let (libc::SIGKILL, Strays::Grouped(all)) = (signal, &one.strays) {
+            all.kill();
         }
+        group || !others.is_empty()
     }
 
     /// Drops what is known of a child that ended.
     pub(super) fn forget(&mut self, child: ChildId) {
         let Some(gone) = self.by_id.remove(&child) else { return };
+        gone.strays.leave();
         for pid in [Some(gone.pid), gone.unit.and_then(|unit| unit.step)].into_iter().flatten() {
             if self.by_pid.get(&pid).is_some_and(|(of, _)| *of == child) {
                 self.by_pid.remove(&pid);
@@ -298,46 +369,10 @@ impl Children {
             let Ok(status) = waitid(Id::Pid(pid), flags) else { continue };
             let (Some((child, role)), Some(how)) = (ours, ended(status)) else { continue };
             let group = pidfd.map_or(Group::Number, Group::Pidfd);
-            let is_unit = self.by_id.get(&child).is_some_and(|one| one.unit.is_some());
-            let of_group = !is_unit && group.signal(pid.as_raw(), 0);
             self.ended((child, role), pid.as_raw(), group);
-            let group_left = if is_unit { self.signal_group(child, 0) } else { of_group };
+            let group_left = self.signal_group(child, 0);
             return Some(Exit { child, role, pid: pid.as_raw(), how, group_left });
         }
-    }
-}
-
-impl Group {
-    fn signal(&self, pgid: i32, signal: i32) -> bool {
-        match self {
-            Group::Pidfd(fd) => {
-                // SAFETY: a plain system call on a descriptor that we own; no siginfo is passed.
-                let sent = unsafe {
-                    libc::syscall(
-                        libc::SYS_pidfd_send_signal,
-                        fd.as_raw_fd(),
-                        signal,
-                        std::ptr::null::<libc::siginfo_t>(),
-                        PROCESS_GROUP,
-                    )
-                };
-                match sent {
-                    0 => true,
-                    _ if Errno::last() == Errno::EINVAL => Group::Number.signal(pgid, signal),
-                    _ => Errno::last() == Errno::EPERM,
-                }
-            }
-            // SAFETY: a plain system call.
-            Group::Number => unsafe { libc::kill(-pgid, signal) == 0 || Errno::last() == Errno::EPERM },
-        }
-    }
-}
-
-pub(super) fn pidfd_open(pid: i32) -> Option<OwnedFd> {
-    // SAFETY: a plain system call; the descriptor that it returns is new and ours, close-on-exec by itself.
-    unsafe {
-        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
-        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd as i32))
     }
 }
 
@@ -347,35 +382,5 @@ fn ended(status: WaitStatus) -> Option<Ended> {
         WaitStatus::Signaled(_, signal, true) => Some(Ended::Dumped(Signal(signal as i32))),
         WaitStatus::Signaled(_, signal, false) => Some(Ended::Signal(Signal(signal as i32))),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::process::CommandExt;
-    use std::process::Command;
-
-    /// A reaper of everything would take the children of other tests: here each is waited for by its pid.
-    #[test]
-    fn a_group_outlives_its_leader_and_is_reached_by_pidfd() {
-        let script = "sleep 1000 & echo; exit 0";
-        let mut leader = Command::new("sh")
-            .args(["-c", script])
-            .process_group(0)
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .expect("sh runs");
-        let pid = leader.id() as i32;
-        let fd = pidfd_open(pid).expect("pidfd_open");
-        leader.wait().expect("it ends");
-        let group = Group::Pidfd(fd);
-        assert!(group.signal(pid, 0), "the sleep is left");
-        assert!(group.signal(pid, libc::SIGKILL));
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while group.signal(pid, 0) {
-            assert!(std::time::Instant::now() < deadline, "the killed sleep goes");
-            std::thread::yield_now();
-        }
     }
 }

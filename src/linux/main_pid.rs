@@ -3,12 +3,13 @@
 
 #![allow(unsafe_code)]
 
+use super::group::pidfd_open;
 use crate::plan::Signal;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// What is known of a process that is said to be a worker's main process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +64,7 @@ pub(super) struct Watch {
 impl Watch {
     /// `None`: it is not there.
     pub(super) fn new(pid: i32) -> Option<Watch> {
-        // SAFETY: a plain system call; the descriptor that it returns is new and ours, close-on-exec by itself.
-        unsafe {
-            let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
-            (fd >= 0).then(|| Watch { pid, fd: OwnedFd::from_raw_fd(fd as RawFd) })
-        }
+        pidfd_open(pid).map(|fd| Watch { pid, fd })
     }
 
     /// In the next program.

@@ -4,12 +4,19 @@
 mod above;
 mod accepting;
 mod access;
+mod cgroup;
 mod children;
+mod group;
+mod health;
+mod ignored;
 mod judge;
 mod link;
 mod log;
 mod main_pid;
 mod notes;
+mod noticed;
+mod oom;
+mod orphans;
 mod proc;
 mod replace;
 mod signals;
@@ -30,23 +37,28 @@ pub use socket_commands::run_socket_commands;
 
 use crate::control::Claim;
 use crate::control::einhorn::Teller;
-use crate::control::event::{EventLine, Level};
+use crate::control::event::Level;
 use crate::control::server::Server;
+use crate::logs::Logs;
 use crate::notify::socket::WorkersSocket;
 use crate::notify::upward::Upward as Manager;
 use crate::plan::{Nanos, Plan, ServiceId, SocketId, StartWhen};
 use crate::run::Kernel;
 use crate::sockets::{SocketError, Sockets};
-use crate::spawn::{Base, Copy, Part, launch};
-use crate::supervise::{Accepting, Action, ChildId, Event, Happening, SpawnFailure, Start, Supervisor};
+use crate::spawn::{Base, Copy, Output, Part, launch};
+use crate::supervise::{Action, ChildId, Event, SpawnFailure, Start, Supervisor};
+use accepting::Looks;
+use cgroup::Cgroups;
 use children::{Children, Role};
+use health::Health;
 use judge::Judging;
-use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 use nix::time::{ClockId, clock_gettime};
 use notes::Said;
+use oom::OomWatch;
 use signals::Signals;
 use sources::Sources;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
@@ -101,6 +113,8 @@ pub struct Parts {
     pub own: Own,
     /// Who counts for einhorn's log.
     pub teller: Teller,
+    /// Where probes are answered.
+    pub health: Option<TcpListener>,
 }
 
 /// Linux.
@@ -124,6 +138,16 @@ pub struct Linux {
     /// What workers left in our care.
     stores: Stores,
     said: Said,
+    /// Which workers wait on their sockets.
+    looks: Looks,
+    /// Outputs of workers that go through prebind.
+    logs: Logs,
+    health: Health,
+    oom: OomWatch,
+    /// Where each worker has a control group of its own.
+    cgroups: Option<Cgroups>,
+    /// What only the start needed is to be given back, as the last thing before nothing happens.
+    trim_due: bool,
     started_at: Nanos,
 }
 
@@ -142,9 +166,14 @@ impl Linux {
             let stored = keeps.then(|| stores.as_fd().try_clone_to_owned()).transpose()?;
             Sources::new(signals, control, parts.notify, paths, traffic, stored)?
         };
-        if parts.plan.services.iter().any(|service| service.process.unit) {
+        let entry = &parts.plan.entry;
+        if entry.subreaper || parts.plan.services.iter().any(|service| service.process.unit) {
             units::adopt_orphans();
         }
+        let divides = entry.reaps() || parts.plan.services.iter().any(|service| service.process.unit);
+        let cgroups = if divides { Cgroups::find(entry.pid1) } else { None };
+        let health = Health::new(&runtime, entry.health_file.clone(), parts.health)?;
+        let oom = if entry.pid1 { OomWatch::of_new_group() } else { OomWatch::default() };
         let lends_terminal = parts.plan.lends_terminal();
         Ok(Linux {
             runtime,
@@ -163,6 +192,12 @@ impl Linux {
             barriers: Vec::new(),
             stores,
             said: Said::default(),
+            looks: Looks::default(),
+            logs: Logs::new(std::sync::Arc::new(move |message| parts.log.say(Level::Error, "log_file", message))),
+            health,
+            oom,
+            cgroups,
+            trim_due: false,
             started_at: monotonic(),
         })
     }
@@ -172,8 +207,9 @@ impl Linux {
         &self.plan
     }
 
-    /// Sends the last replies, for a moment at most.
+    /// Writes the last lines of workers and sends the last replies, for a moment at most.
     pub fn finish(&mut self) {
+        self.logs.finish(FLUSH_LIMIT);
         if let Some(control) = &mut self.sources.control {
             let flush = std::future::poll_fn(|cx| control.poll_flush(cx));
             let _ = self.runtime.block_on(async { tokio::time::timeout(FLUSH_LIMIT, flush).await });
@@ -187,7 +223,8 @@ impl Linux {
 
     fn spawn(&mut self, start: Start, events: &mut Vec<Event>) {
         let is_unit = self.plan.service(start.service).process.unit;
-        let invocation = if is_unit { self.begin_life(&start) } else { 0 };
+        let invocation = if is_unit || self.plan.entry.reaps() { self.begin_life(&start) } else { 0 };
+        let (strays, enters) = self.group_for(invocation);
         let control_fd = self.worker_connection(&start);
         let stdin = io::stdin();
         let copy = Copy {
@@ -201,24 +238,28 @@ impl Linux {
             connection: self.served(start.child),
             stored: self.stores.of(start.service, start.slot),
             invocation,
+            cgroup: enters.as_ref().map(AsFd::as_fd),
             main_pid: None,
             outcome: None,
         };
         match launch(&self.base, &self.plan, &self.sockets, &copy) {
             Ok(launched) => {
                 let place = (start.service, start.slot);
+                let strays = self.grouped(strays, launched.not_grouped, invocation);
                 if is_unit {
-                    self.children.add_of_unit((start.child, Role::Main), place, invocation, launched.pid);
+                    self.children.add_of_unit((start.child, Role::Main), place, (invocation, strays), launched.pid);
                     self.hand_over(start.child);
                 } else {
-                    self.children.add(start.child, place, launched.pid);
+                    self.children.add(start.child, place, strays, launched.pid);
                 }
+                self.follow(launched.pid, launched.outputs);
                 for remark in launched.remarks {
                     self.log.say(Level::Warn, "spawn_remark", remark);
                 }
                 events.push(Event::Spawned(start.child));
             }
             Err(error) => {
+                strays.leave();
                 if !is_unit {
                     self.forget(start.child);
                 }
@@ -245,9 +286,17 @@ impl Linux {
         .ok()
     }
 
+    /// Writes what a process says to its log files.
+    fn follow(&mut self, pid: i32, outputs: Vec<Output>) {
+        for Output { spec, file, pipe } in outputs {
+            self.logs.follow(pid, spec, file, pipe);
+        }
+    }
+
     fn forget(&mut self, child: ChildId) {
         self.drop_unpreserved(child);
         self.said.forget(child);
+        self.looks.forget(child);
         self.sources.leave_main(child);
         self.children.forget(child);
         self.lives.forget(child);
@@ -266,17 +315,6 @@ impl Linux {
         proc::group_holds(pid, &nodes)
     }
 
-    /// Whether the child waits on those of its sockets that listen.
-    fn accepting(&self, child: ChildId) -> Accepting {
-        let (Some(pid), Some((service, slot))) = (self.children.pid(child), self.children.place(child)) else {
-            return Accepting::Unknown;
-        };
-        let sockets = self.plan.service(service).sockets.iter();
-        let listening = sockets.filter(|id| getsockopt(&self.sockets.fd(**id), AcceptConn).unwrap_or(false));
-        let inodes: Vec<u64> = listening.map(|id| self.sockets.node_for(*id, slot).1).collect();
-        accepting::accepting(pid, &inodes)
-    }
-
     /// Does something to each socket of a service; what cannot be done is said, and the service goes on.
     fn steer(&mut self, service: ServiceId, act: impl Fn(&mut Sockets, SocketId) -> Result<(), SocketError>) {
         for id in self.plan.service(service).sockets.clone() {
@@ -293,41 +331,6 @@ impl Linux {
         self.plan.sockets.retain(|spec| !spec.retired);
         self.sockets.close_from(SocketId(self.plan.sockets.len() as u16));
     }
-
-    fn report(&mut self, happening: &Happening) {
-        self.report_line(happening);
-        if *happening == Happening::AllReady {
-            trim::trim();
-        }
-    }
-
-    /// Children that ended while another program had this process.
-    fn reap_missing(&mut self, events: &mut Vec<Event>) {
-        let watched: Vec<i32> = self.sources.mains().map(|(_, watch)| watch.pid()).collect();
-        let missing = self.children.take_missing(&watched);
-        events.extend(missing.into_iter().map(|exit| ended(exit, false)));
-    }
-
-    /// Every child that ended since.
-    fn reap(&mut self, events: &mut Vec<Event>) {
-        while let Some(exit) = self.children.reap() {
-            let foreground = self.terminal.as_ref().is_some_and(|terminal| terminal.has(exit.pid));
-            if exit.role == Role::Main {
-                self.sources.leave_main(exit.child);
-            }
-            if foreground && let Some(terminal) = &self.terminal {
-                terminal.take_back();
-            }
-            events.push(ended(exit, foreground));
-        }
-    }
-
-    fn restore_paths(&mut self) {
-        for message in self.sockets.restore_paths() {
-            let fields = serde_json::Map::new();
-            self.publish(&EventLine { level: Level::Warn, event: "path_restored", message, fields });
-        }
-    }
 }
 
 impl Kernel for Linux {
@@ -342,6 +345,10 @@ impl Kernel for Linux {
     fn wait(&mut self, until: Option<Nanos>, events: &mut Vec<Event>) {
         self.barriers.clear();
         let limit = until.map(|until| Duration::from_nanos(until.saturating_sub(monotonic())));
+        if self.trim_due && limit.is_none_or(|limit| limit > trim::CALM) {
+            self.trim_due = false;
+            trim::trim();
+        }
         let turn = self.runtime.block_on(self.sources.turn(limit, &Judging(&self.children)));
         for (level, name, message) in turn.remarks {
             self.say(level, name, message);
@@ -353,6 +360,10 @@ impl Kernel for Linux {
         }
         if turn.children {
             self.reap(events);
+            self.count_orphans(events);
+        }
+        if turn.reopen {
+            self.reopen();
         }
         if turn.paths {
             self.restore_paths();
@@ -402,16 +413,10 @@ impl Kernel for Linux {
             Action::Answer(ask, answer) => self.answer(ask, &answer),
             Action::Report(happening) => self.report(&happening),
             Action::Upward(what) => self.tell_manager(what),
+            Action::LookOrphans => events.push(Event::OrphansLeft(orphans::left().len() as u32)),
+            Action::SignalOrphans(signal) => self.signal_orphans(signal),
+            Action::Health(ready) => self.tell_probes(ready),
         }
-    }
-}
-
-/// A child's end, of whichever of its processes.
-fn ended(exit: children::Exit, foreground: bool) -> Event {
-    let children::Exit { child, role, how, group_left, .. } = exit;
-    match role {
-        Role::Main => Event::Exited { child, how, group_left, foreground },
-        Role::Step => Event::StepEnded { child, how, group_left },
     }
 }
 

@@ -201,7 +201,7 @@ impl Linux {
             if !main_pid::is_child(*pid)
                 && let Some(exit) = self.children.end_unseen(*child, *pid)
             {
-                events.push(super::ended(exit, false));
+                events.push(super::noticed::ended(exit, false));
             }
         }
     }

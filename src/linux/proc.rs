@@ -39,19 +39,39 @@ fn holds(pid: i32, nodes: &[(u64, u64)]) -> Option<bool> {
 
 /// Parent and process group of a pid.
 pub(super) fn stat(pid: i32) -> Option<(i32, i32)> {
+    fields(pid).map(|[parent, group, _]| (parent, group))
+}
+
+/// The session of a pid.
+pub(super) fn session(pid: i32) -> Option<i32> {
+    fields(pid).map(|[_, _, session]| session)
+}
+
+/// Parent, process group and session.
+fn fields(pid: i32) -> Option<[i32; 3]> {
+    let text = state_and_later(pid)?;
+    let mut fields = text.split(' ').skip(1);
+    let mut next = || fields.next()?.parse().ok();
+    Some([next()?, next()?, next()?])
+}
+
+/// What proc_pid_stat(5) tells from its third field on. The name in parentheses, its second, may hold anything, also
+/// parentheses: the rest begins behind the last one.
+fn state_and_later(pid: i32) -> Option<String> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything, also parentheses: the fields begin behind the last one.
     let end = text.iter().rposition(|byte| *byte == b')')?;
-    let fields = std::str::from_utf8(text.get(end + 2..)?).ok()?;
-    let mut fields = fields.split(' ').skip(1);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    String::from_utf8(text.get(end + 2..)?.to_vec()).ok()
 }
 
 /// Whether a process is there and has not ended.
 pub(super) fn lives(pid: i32) -> bool {
-    let Ok(text) = fs::read(format!("/proc/{pid}/stat")) else { return false };
-    let state = text.iter().rposition(|byte| *byte == b')').and_then(|end| text.get(end + 2));
-    !matches!(state, None | Some(b'Z' | b'X'))
+    state_and_later(pid).is_some_and(|text| !text.starts_with(['Z', 'X']))
+}
+
+/// Whether a process of ours lives and its program is not loaded yet: the end of its environment, field 51, is not known.
+pub(super) fn is_loading(pid: i32) -> bool {
+    const ENV_END: usize = 51 - 3;
+    state_and_later(pid).is_some_and(|text| !text.starts_with(['Z', 'X']) && text.split(' ').nth(ENV_END) == Some("0"))
 }
 
 /// The process group of a pid.

@@ -4,29 +4,33 @@
 #![allow(unsafe_code)]
 
 use super::children::FrozenChild;
+use super::health::FrozenHealth;
+use super::ignored::{ignore_signals, restore_signals};
 use super::notes::FrozenNotes;
+use super::oom::OomWatch;
 use super::terminal::Terminal;
 use super::units::{FrozenLives, Lives};
-use super::{Linux, Parts, trim};
+use super::{Linux, Parts};
 use crate::control::Claim;
 use crate::control::einhorn::Teller;
 use crate::control::event::Level;
 use crate::control::place::FrozenClaim;
 use crate::control::server::{FrozenServer, Server};
+use crate::logs::{FrozenLogs, Logs, Paused};
 use crate::notify::socket::{FrozenWorkersSocket, WorkersSocket};
 use crate::plan::{Change, Nanos, Plan};
 use crate::sockets::{Added, FrozenSockets, SocketError, Sockets};
 use crate::supervise::{Event, Supervisor, Told};
 use nix::fcntl::{FcntlArg, FdFlag, SealFlag, fcntl};
-use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, killpg, raise, sigaction};
+use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::unistd::{Pid, execve};
 use serde::{Deserialize, Serialize};
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
@@ -100,6 +104,10 @@ pub struct State {
     told: Vec<Told>,
     lives: FrozenLives,
     notes: FrozenNotes,
+    #[serde(default)]
+    logs: FrozenLogs,
+    #[serde(default)]
+    health: FrozenHealth,
     keeps_hup: bool,
     has_terminal: bool,
     nofile: Option<(u64, u64)>,
@@ -182,6 +190,17 @@ impl State {
         Sockets::thaw((&self.plan, next), change, frozen, added, &mut claim)
     }
 
+    /// Takes over where probes are answered, or opens what is asked for now.
+    pub fn health(&mut self, wanted: Option<SocketAddr>) -> std::io::Result<Option<TcpListener>> {
+        let before = self.health.listener.take().map(|fd| TcpListener::from(claim(fd)));
+        let Some(wanted) = wanted else { return Ok(None) };
+        if self.plan.entry.health_listen == Some(wanted) && before.is_some() {
+            return Ok(before);
+        }
+        drop(before);
+        TcpListener::bind(wanted).map(Some)
+    }
+
     /// Takes control socket's claim, and the workers' notify socket.
     pub fn places(&mut self) -> Result<(Option<Claim>, Option<WorkersSocket>), String> {
         let claimed = self.claim.take().map(|frozen| Claim::thaw(frozen, &mut claim)).transpose()?;
@@ -222,6 +241,17 @@ impl Linux {
         }
         linux.lives = Lives::thaw(state.lives, &mut claim);
         linux.thaw_notes(state.notes, (&state.plan, change), &mut claim)?;
+        linux.logs.thaw(state.logs, &mut claim);
+        if state.plan.entry.health_file != linux.plan.entry.health_file {
+            let _ = state.plan.entry.health_file.map(std::fs::remove_file);
+        }
+        linux.tell_probes(state.health.ready);
+        linux.health.thaw(&linux.runtime, state.health, &mut claim);
+        if linux.plan.entry.pid1 {
+            // The group is older than this program.
+            linux.oom = OomWatch::default();
+            linux.oom.begin();
+        }
         linux.started_at = state.started_at;
         // First what became of the replacement: a stop that was told meanwhile does not undo it.
         let mut events = vec![refused.map_or(Event::Replaced, Event::ReplaceFailed)];
@@ -229,7 +259,7 @@ impl Linux {
         // Whoever ended meanwhile is met by nobody's SIGCHLD.
         linux.reap(&mut events);
         linux.reap_missing(&mut events);
-        trim::trim();
+        linux.trim_due = true;
         Ok((linux, events))
     }
 
@@ -243,18 +273,21 @@ impl Linux {
         // From here until the next program's handlers stand every signal waits.
         let blocked = SigSet::all().thread_set_mask();
         let told = self.sources.heard();
-        let why = match blocked.map_err(|errno| errno.to_string()).and_then(|()| self.frozen(supervisor, told.clone()))
-        {
-            Ok((state, fds)) => self.check_and_exec(&state, &fds),
-            Err(why) => why,
-        };
+        let why = blocked.map_err(|errno| errno.to_string()).and_then(|()| {
+            let paused = self.logs.pause()?;
+            let frozen = self.frozen(supervisor, told.clone(), &paused);
+            let tried = frozen.map(|(state, fds)| self.check_and_exec(&state, &fds));
+            self.logs.go_on(paused);
+            tried
+        });
+        let why = why.unwrap_or_else(|why| why);
         let _ = SigSet::empty().thread_set_mask();
         events.extend(told.into_iter().map(Event::Told));
         events.push(Event::ReplaceFailed(why));
         self.reap(events);
     }
 
-    fn frozen(&self, supervisor: &Supervisor, told: Vec<Told>) -> Result<(State, Vec<RawFd>), String> {
+    fn frozen(&self, supervisor: &Supervisor, told: Vec<Told>, logs: &Paused) -> Result<(State, Vec<RawFd>), String> {
         let mut fds = Vec::new();
         let notify = self.sources.notify().map(WorkersSocket::freeze);
         fds.extend(notify.iter().map(|(fd, _, _)| *fd));
@@ -275,6 +308,8 @@ impl Linux {
             told,
             lives: self.lives.freeze(&mut fds),
             notes: self.freeze_notes(&mut fds),
+            logs: Logs::freeze(logs, &mut fds),
+            health: self.health.freeze(&mut fds),
             keeps_hup: self.sources.keeps_hup(),
             has_terminal: self.terminal.is_some(),
             nofile: self.base.nofile,
@@ -361,50 +396,6 @@ impl Linux {
         Err(format!("{shown} refuses ({status}): {}", reasons.join("; ")))
     }
 }
-
-/// Blocked signals wait for the next program. A shell in between may unblock them (dash does): then none may kill it in
-/// prebind's place. Ignoring a signal throws away what waits already, so that is sent again. Returns what stood before.
-fn ignore_signals() -> Vec<(Signal, SigAction)> {
-    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    let ignored = |signal: &Signal| {
-        let waits = is_pending(*signal);
-        // SAFETY: ignoring a signal is a valid action and runs no code.
-        let before = unsafe { sigaction(*signal, &ignore) }.ok()?;
-        if waits {
-            let _ = raise(*signal);
-        }
-        Some((*signal, before))
-    };
-    IGNORED.iter().filter_map(ignored).collect()
-}
-
-fn is_pending(signal: Signal) -> bool {
-    let mut pending = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigpending fills the set, which is read only if it did.
-    unsafe {
-        libc::sigpending(pending.as_mut_ptr()) == 0 && libc::sigismember(pending.as_ptr(), signal as libc::c_int) == 1
-    }
-}
-
-fn restore_signals(kept: &[(Signal, SigAction)]) {
-    for (signal, action) in kept {
-        // SAFETY: the action stood before, and its handler is still there.
-        let _ = unsafe { sigaction(*signal, action) };
-    }
-}
-
-/// Everything that prebind handles, but for the ends of its children.
-const IGNORED: [Signal; 9] = [
-    Signal::SIGHUP,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGALRM,
-    Signal::SIGTERM,
-    Signal::SIGTTIN,
-    Signal::SIGTTOU,
-];
 
 /// What is written until the other end closes.
 fn read_for(mut from: impl Read + AsFd, limit: Duration) -> Result<String, String> {

@@ -3,16 +3,36 @@
 
 #![allow(unsafe_code)]
 
-use crate::plan::{Manner, Plan, Signal};
+use crate::plan::{EntrySpec, Manner, Plan, Signal};
 use crate::supervise::Told;
 use nix::libc::{self, siginfo_t};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal as Unix, sigaction};
 use nix::unistd::getppid;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::raw::WithRawSiginfo;
+use std::collections::BTreeSet;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::task::{Context, Poll};
 use tokio::net::UnixStream;
+
+/// Signals that PID 1 passes on beside those with a meaning; the kernel keeps their default actions from it.
+const PASSED: [i32; 14] = [
+    libc::SIGCONT,
+    libc::SIGWINCH,
+    libc::SIGTSTP,
+    libc::SIGURG,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGPROF,
+    libc::SIGVTALRM,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+    libc::SIGSTKFLT,
+    libc::SIGPIPE,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+];
 
 /// Every signal with a meaning, ALRM with none: its default action would end prebind.
 const HEARD: [i32; 10] = [
@@ -41,8 +61,11 @@ pub(super) enum Heard {
 
 #[derive(Debug)]
 pub(super) struct Signals {
-    delivery: SignalDelivery<UnixStream, WithRawSiginfo>,
+    /// Ends with the process: its registry copies itself for each signal that is taken back, and that takes longer than all
+    /// else between TERM and the end.
+    delivery: ManuallyDrop<SignalDelivery<UnixStream, WithRawSiginfo>>,
     habits: Habits,
+    entry: EntrySpec,
 }
 
 /// What decides on a signal's meaning.
@@ -68,10 +91,10 @@ impl Signals {
         let habits = Habits { keeps_hup, usr2_stops, manner, stop_signal };
         let (read, write) = UnixStream::pair()?;
         let write = write.into_std()?;
-        let delivery = SignalDelivery::with_pipe(read, write, WithRawSiginfo, HEARD)?;
+        let delivery = SignalDelivery::with_pipe(read, write, WithRawSiginfo, all_heard(&plan.entry))?;
         // Whoever started us may have left signals blocked; what came meanwhile is heard now.
         SigSet::empty().thread_set_mask()?;
-        Ok(Signals { delivery, habits })
+        Ok(Signals { delivery: ManuallyDrop::new(delivery), habits, entry: plan.entry.clone() })
     }
 
     pub(super) fn keeps_hup(&self) -> bool {
@@ -80,8 +103,8 @@ impl Signals {
 
     /// What the handlers saw and nobody handled yet.
     pub(super) fn left(&mut self) -> Vec<Told> {
-        let habits = self.habits;
-        let heard = self.delivery.pending().filter_map(|info| meaning(&info, habits));
+        let (habits, entry) = (self.habits, &self.entry);
+        let heard = self.delivery.pending().filter_map(|info| meaning(&info, habits, entry));
         heard.filter_map(|one| if let Heard::Told(told) = one { Some(told) } else { None }).collect()
     }
 
@@ -98,10 +121,10 @@ impl Signals {
         if !woken {
             return Poll::Pending;
         }
-        let habits = self.habits;
+        let (habits, entry) = (self.habits, &self.entry);
         let mut heard: Vec<Heard> = Vec::new();
         for info in self.delivery.pending() {
-            if let Some(one) = meaning(&info, habits)
+            if let Some(one) = meaning(&info, habits, entry)
                 && !heard.contains(&one)
             {
                 heard.push(one);
@@ -111,10 +134,27 @@ impl Signals {
     }
 }
 
+/// What this process handles: as PID 1 everything that can be, else what has a meaning or was asked for.
+fn all_heard(entry: &EntrySpec) -> BTreeSet<i32> {
+    let asked = entry.rewrite.iter().map(|(from, _)| from).chain(&entry.forward).map(|signal| signal.0);
+    let realtime = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    let as_pid1 = PASSED.into_iter().chain(realtime).filter(|_| entry.pid1);
+    HEARD.into_iter().chain(asked).chain(as_pid1).collect()
+}
+
 /// What a signal means, by who sent it: the kernel sends HUP when the terminal closes, TTIN and TTOU when a
 /// background process uses it.
-fn meaning(info: &siginfo_t, habits: Habits) -> Option<Heard> {
+fn meaning(info: &siginfo_t, habits: Habits, entry: &EntrySpec) -> Option<Heard> {
     let by_kernel = info.si_code > 0;
+    let signal = Signal(info.si_signo);
+    match (info.si_signo, entry.rewritten(signal)) {
+        (libc::SIGCHLD, _) => {}
+        (libc::SIGTERM | libc::SIGINT | libc::SIGQUIT, Some(Some(to))) => return Some(Heard::Told(Told::StopWith(to))),
+        (_, Some(to)) => return to.map(|to| Heard::Told(Told::Forward(to))),
+        (_, None) if entry.forward.contains(&signal) => return Some(Heard::Told(Told::Forward(signal))),
+        (number, None) if !HEARD.contains(&number) => return Some(Heard::Told(Told::Forward(signal))),
+        (_, None) => {}
+    }
     let einhorn = habits.manner == Manner::Einhorn;
     match info.si_signo {
         libc::SIGCHLD => Some(Heard::Child),
@@ -170,7 +210,7 @@ mod tests {
         ] {
             let stop_signal = Signal::USR2;
             let habits = Habits { keeps_hup, usr2_stops: false, manner: Manner::Prebind, stop_signal };
-            assert_eq!(meaning(&info(signo, code), habits), heard, "{signo} {code}");
+            assert_eq!(meaning(&info(signo, code), habits, &EntrySpec::default()), heard, "{signo} {code}");
         }
         for (signo, told) in [
             (libc::SIGTERM, Told::StopWith(Signal::TERM)),
@@ -181,7 +221,32 @@ mod tests {
         ] {
             let stop_signal = Signal::USR2;
             let habits = Habits { keeps_hup: false, usr2_stops: true, manner: Manner::Einhorn, stop_signal };
-            assert_eq!(meaning(&info(signo, user), habits), Some(Heard::Told(told)), "{signo}");
+            assert_eq!(meaning(&info(signo, user), habits, &EntrySpec::default()), Some(Heard::Told(told)), "{signo}");
         }
+    }
+
+    #[test]
+    fn what_is_rewritten_and_passed_on() {
+        let entry = EntrySpec {
+            pid1: true,
+            rewrite: vec![(Signal::TERM, Some(Signal::QUIT)), (Signal::HUP, Some(Signal::USR1)), (Signal::USR2, None)],
+            forward: vec![Signal::USR1],
+            ..EntrySpec::default()
+        };
+        let habits = Habits { keeps_hup: false, usr2_stops: false, manner: Manner::Prebind, stop_signal: Signal::TERM };
+        for (signo, heard) in [
+            (libc::SIGTERM, Some(Told::StopWith(Signal::QUIT))),
+            (libc::SIGHUP, Some(Told::Forward(Signal::USR1))),
+            (libc::SIGUSR2, None),
+            (libc::SIGUSR1, Some(Told::Forward(Signal::USR1))),
+            (libc::SIGWINCH, Some(Told::Forward(Signal(libc::SIGWINCH)))),
+            (libc::SIGRTMIN() + 3, Some(Told::Forward(Signal(libc::SIGRTMIN() + 3)))),
+            (libc::SIGINT, Some(Told::Interrupt)),
+        ] {
+            assert_eq!(meaning(&info(signo, 0), habits, &entry), heard.map(Heard::Told), "{signo}");
+        }
+        let all = all_heard(&entry);
+        assert!(all.contains(&libc::SIGWINCH) && all.contains(&libc::SIGRTMAX()) && all.len() > 50);
+        assert_eq!(all_heard(&EntrySpec::default()), HEARD.into_iter().collect());
     }
 }

@@ -1,7 +1,7 @@
 //! The commands around the sockets of units: at the start and at the end of everything, one after the other, each within its
 //! time. Nothing else goes on meanwhile.
 
-use super::children::pidfd_open;
+use super::group::pidfd_open;
 use crate::plan::{Nanos, Plan, ServiceId, Step};
 use crate::sockets::{Assigned, Sockets};
 use crate::spawn::{Base, Copy, Part, launch};
@@ -49,6 +49,7 @@ fn run(base: &Base, plan: &Plan, sockets: &Sockets, which: (ServiceId, Step, u16
         connection: None,
         stored: &[],
         invocation: super::units::new_invocation(),
+        cgroup: None,
         main_pid: None,
         outcome: None,
     };

@@ -49,6 +49,8 @@ pub(super) struct Turn {
     pub(super) asked: Vec<(AskId, Word)>,
     /// Children may have ended.
     pub(super) children: bool,
+    /// Log files are to be opened anew.
+    pub(super) reopen: bool,
     /// Our unix paths may have vanished.
     pub(super) paths: bool,
     /// What was said on the notify socket, by whomever.
@@ -69,6 +71,7 @@ impl Turn {
         !self.events.is_empty()
             || !self.asked.is_empty()
             || self.children
+            || self.reopen
             || self.paths
             || !self.datagrams.is_empty()
             || self.stored
@@ -168,10 +171,7 @@ impl Sources {
                 match one {
                     Heard::Child => turn.children = true,
                     Heard::Told(told) => turn.events.push(Event::Told(told)),
-                    Heard::Reopen => {
-                        let message = "USR1: there are no log files to reopen (the log is on stderr)";
-                        turn.remarks.push((Level::Debug, "reopen", message.into()));
-                    }
+                    Heard::Reopen => turn.reopen = true,
                 }
             }
         }

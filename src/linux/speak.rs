@@ -4,9 +4,10 @@ use super::log::timestamp;
 use super::{Linux, monotonic};
 use crate::control::einhorn::{self, Known, Word};
 use crate::control::event::{EventLine, Level, Names, event};
+use crate::control::options;
 use crate::control::status::{Facts, SocketLine, reply_to};
-use crate::plan::{Nanos, SocketId};
-use crate::supervise::{Answer, AskId, ChildId, Happening};
+use crate::plan::{Nanos, Signal, SocketId};
+use crate::supervise::{Answer, AskId, ChildId, Ended, Happening};
 use std::time::{Duration, SystemTime};
 
 impl Linux {
@@ -48,6 +49,7 @@ impl Linux {
                 sockets: &lines,
                 service_name: &|id| self.plan.service(id).name.as_str(),
                 pid_of: &|child| self.children.pid(child),
+                options_of: &|id, number| options::data(&self.plan, self.plan.service(id), number),
             },
         )
     }
@@ -102,7 +104,11 @@ impl Linux {
     }
 
     pub(super) fn report_line(&mut self, happening: &Happening) {
-        let line = self.line(happening);
+        let mut line = self.line(happening);
+        if self.ran_out_of_memory(happening) {
+            line.message += ": out of memory, the kernel killed it";
+            line.fields.insert("out_of_memory".into(), true.into());
+        }
         let upgrade = self.sources.control.as_ref().is_some_and(|control| control.shows_upgrade());
         if !self.log.is_einhorns() {
             if upgrade && line.level != Level::Debug {
@@ -120,6 +126,13 @@ impl Linux {
             }
         }
         self.show(&line);
+    }
+
+    /// Whether a worker ended because its control group has no memory left.
+    fn ran_out_of_memory(&mut self, happening: &Happening) -> bool {
+        let killed = Ended::Signal(Signal::KILL);
+        matches!(happening, Happening::Exited { how, unexpected: true, .. } if *how == killed)
+            && self.oom.killed_since()
     }
 
     fn show_upgrade(&mut self, level: Level, text: &str) {

@@ -1,5 +1,6 @@
-//! The processes of a unit's worker, wherever they went: what descends from its own, and what was orphaned and so became
-//! prebind's child (prebind is a subreaper where it runs units). An orphan is known by the INVOCATION_ID in its environment.
+//! The processes of a worker, wherever they went: what descends from its own, and what was orphaned and so became prebind's
+//! child (prebind is a subreaper where it runs units, and where it is asked to be). An orphan is known by its session, which
+//! a process of the worker began, or by its mark: the worker's number in its environment.
 
 use super::proc;
 use std::collections::BTreeSet;
@@ -7,6 +8,24 @@ use std::fs;
 
 /// Deeper trees than that, and larger ones, are followed no further.
 const PROCESSES_MAX: usize = 10_000;
+
+/// What all processes of one worker have in their environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// A unit's: INVOCATION_ID.
+    Unit(u128),
+    /// PREBIND_INVOCATION_ID.
+    Worker(u128),
+}
+
+impl Mark {
+    fn is_on(self, pid: i32) -> bool {
+        match self {
+            Mark::Unit(id) => numbered(pid, b"INVOCATION_ID=") == Some(id),
+            Mark::Worker(id) => numbered(pid, b"PREBIND_INVOCATION_ID=") == Some(id),
+        }
+    }
+}
 
 /// The children of a process, as the kernel lists them; where it does not (CONFIG_PROC_CHILDREN), by asking everybody for
 /// their parent.
@@ -29,13 +48,32 @@ fn asked(parent: i32) -> Vec<i32> {
     pids.filter(|pid| proc::stat(*pid).is_some_and(|(of, _)| of == parent)).collect()
 }
 
-/// The processes that `roots` and this process's adopted children of that invocation are, with all their descendants.
-/// `tracked`: children of this process that have a name already. What has ended and was not waited for is left out.
-pub(super) fn of_worker(roots: &[i32], invocation: u128, tracked: &dyn Fn(i32) -> bool) -> Vec<i32> {
+/// The processes that `roots` and this process's adopted children of those sessions, or with that mark, are, with all
+/// their descendants. `tracked`: children of this process that have a name already. What has ended and was not waited for
+/// is left out.
+pub(super) fn of_worker(roots: &[i32], sessions: &[i32], mark: Mark, tracked: &dyn Fn(i32) -> bool) -> Vec<i32> {
     let own = std::process::id().cast_signed();
-    let orphans = children_of(own).into_iter().filter(|pid| !tracked(*pid) && invocation_of(*pid) == Some(invocation));
+    // A number stays a session's as long as anybody is in it.
+    let is_ours = |pid: i32| proc::session(pid).is_some_and(|session| sessions.contains(&session)) || mark.is_on(pid);
+    let orphans = |children: Vec<i32>| children.into_iter().filter(|pid| !tracked(*pid) && is_ours(*pid));
+    let found = with_descendants(roots.iter().copied().chain(orphans(children_of(own))).collect());
+    // Everybody is not asked for each plain worker that ends: what is overlooked of it ends with prebind.
+    if !found.is_empty() || matches!(mark, Mark::Worker(_)) {
+        return found;
+    }
+    // The kernel's list may leave somebody out while others end (proc_pid_task_children(5)); that nobody is left is not
+    // said lightly.
+    with_descendants(orphans(asked(own)).collect())
+}
+
+/// Everybody who descends from a process. That nobody does is not said lightly either.
+pub(super) fn descendants(pid: i32) -> Vec<i32> {
+    let found = with_descendants(children_of(pid));
+    if found.is_empty() { with_descendants(asked(pid)) } else { found }
+}
+
+fn with_descendants(mut next: Vec<i32>) -> Vec<i32> {
     let mut found: BTreeSet<i32> = BTreeSet::new();
-    let mut next: Vec<i32> = roots.iter().copied().chain(orphans).collect();
     while let Some(pid) = next.pop() {
         if found.len() < PROCESSES_MAX && found.insert(pid) {
             next.extend(children_of(pid));
@@ -51,7 +89,7 @@ pub(super) fn invocation_of_orphan(pid: i32) -> Option<u128> {
     let mut orphan = pid;
     for _ in 0..ANCESTORS_MAX {
         match proc::stat(orphan)?.0 {
-            parent if parent == own => return invocation_of(orphan),
+            parent if parent == own => return numbered(orphan, b"INVOCATION_ID="),
             parent if parent <= 1 => return None,
             parent => orphan = parent,
         }
@@ -59,12 +97,25 @@ pub(super) fn invocation_of_orphan(pid: i32) -> Option<u128> {
     None
 }
 
-/// The INVOCATION_ID in the environment that a process was started with.
-pub(super) fn invocation_of(pid: i32) -> Option<u128> {
-    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let mut variables = environment.split(|byte| *byte == 0);
-    let text = variables.find_map(|variable| variable.strip_prefix(b"INVOCATION_ID="))?;
+/// The number that this variable of the environment has that a process was started with.
+fn numbered(pid: i32, variable: &[u8]) -> Option<u128> {
+    let environment = environment_of(pid)?;
+    let text = environment.split(|byte| *byte == 0).find_map(|one| one.strip_prefix(variable))?;
     u128::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
+}
+
+/// A process that is executing a program has none for a moment, between its old memory and the end of loading (a parent
+/// that waited in vfork goes on just then): it is asked again.
+fn environment_of(pid: i32) -> Option<Vec<u8>> {
+    const ASKED_MAX: usize = 1_000;
+    for _ in 0..ASKED_MAX {
+        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        if !environment.is_empty() || !proc::is_loading(pid) {
+            return Some(environment);
+        }
+        std::thread::yield_now();
+    }
+    None
 }
 
 #[cfg(test)]
@@ -86,12 +137,12 @@ mod tests {
         let root = shell.id().cast_signed();
         let mut expected = vec![root, sleep];
         expected.sort_unstable();
-        assert_eq!(of_worker(&[root], 1, &|_| true), expected);
+        assert_eq!(of_worker(&[root], &[], Mark::Unit(1), &|_| true), expected);
         assert_eq!(asked(root), [sleep], "by asking everybody, too");
         let kill = |pid: i32| Command::new("kill").args(["-KILL", &pid.to_string()]).status().expect("kill runs");
         kill(sleep);
         shell.wait().expect("it ends");
-        assert_eq!(of_worker(&[root], 1, &|_| true), Vec::<i32>::new());
+        assert_eq!(of_worker(&[root], &[], Mark::Unit(1), &|_| true), Vec::<i32>::new());
     }
 
     #[test]
@@ -102,10 +153,15 @@ mod tests {
             .spawn()
             .expect("sleep runs");
         let pid = child.id().cast_signed();
-        // Its environment is there once it was executed: Command::spawn returns then.
-        assert_eq!(of_worker(&[], 7 << 64, &|_| false), [pid]);
-        assert_eq!(of_worker(&[], 8 << 64, &|_| false), Vec::<i32>::new());
-        assert_eq!(of_worker(&[], 7 << 64, &|one| one == pid), Vec::<i32>::new(), "it has a name already");
+        assert_eq!(of_worker(&[], &[], Mark::Unit(7 << 64), &|_| false), [pid]);
+        assert_eq!(of_worker(&[], &[], Mark::Unit(8 << 64), &|_| false), Vec::<i32>::new());
+        assert_eq!(
+            of_worker(&[], &[], Mark::Unit(7 << 64), &|one| one == pid),
+            Vec::<i32>::new(),
+            "it has a name already"
+        );
+        let session = proc::session(pid).expect("it lives");
+        assert_eq!(of_worker(&[], &[session], Mark::Unit(8 << 64), &|one| one != pid), [pid], "by its session");
         child.kill().expect("it is ours");
         child.wait().expect("it ends");
     }

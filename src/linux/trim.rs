@@ -6,6 +6,10 @@
 use nix::libc;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+/// So long nothing is to happen by itself.
+pub(super) const CALM: Duration = Duration::from_millis(100);
 
 /// Drops the pages of our own executable that hold nothing but the file's contents, and the heap's free top.
 pub(super) fn trim() {
@@ -17,7 +21,7 @@ pub(super) fn trim() {
         unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
     }
     #[cfg(target_env = "gnu")]
-    // SAFETY: glibc's own function, called from the only thread.
+    // SAFETY: glibc's own function.
     unsafe {
         libc::malloc_trim(0);
     }

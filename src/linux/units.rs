@@ -14,13 +14,13 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 /// Connections that are accepted in one turn from one socket.
 const CONNECTIONS_PER_TURN: usize = 16;
 
-/// What is known of a unit's worker beside its processes.
+/// What is known of a worker beside its processes, where it is a unit's or its orphans are prebind's.
 #[derive(Debug, Default)]
 pub(super) struct Lives {
     of: BTreeMap<ChildId, Life>,
@@ -122,7 +122,7 @@ pub(super) fn adopt_orphans() {
 }
 
 impl Linux {
-    /// What a unit's worker has for all its life; made when its first process starts.
+    /// What such a worker has for all its life; made when its first process starts.
     pub(super) fn begin_life(&mut self, start: &Start) -> u128 {
         let served = start.connection.and_then(|connection| self.lives.waiting.remove(&connection));
         let life =
@@ -149,6 +149,7 @@ impl Linux {
         // How it went is for those that come at the end.
         let ends = matches!(step, Step::Stop | Step::StopPost);
         let outcome = ends.then(|| OutcomeWords { result: result.word(), main: main.and_then(main_words) });
+        let (strays, enters) = self.group_for(invocation);
         let copy = Copy {
             service: start.service,
             slot: start.slot,
@@ -160,13 +161,16 @@ impl Linux {
             connection: self.served(start.child),
             stored: &[],
             invocation,
+            cgroup: enters.as_ref().map(AsFd::as_fd),
             main_pid: self.children.pid(start.child),
             outcome: outcome.as_ref(),
         };
         match launch(&self.base, &self.plan, &self.sockets, &copy) {
             Ok(launched) => {
                 let place = (start.service, start.slot);
-                self.children.add_of_unit((start.child, Role::Step), place, invocation, launched.pid);
+                let strays = self.grouped(strays, launched.not_grouped, invocation);
+                self.children.add_of_unit((start.child, Role::Step), place, (invocation, strays), launched.pid);
+                self.follow(launched.pid, launched.outputs);
                 for remark in launched.remarks {
                     self.log.say(Level::Warn, "spawn_remark", remark);
                 }
@@ -189,7 +193,11 @@ impl Linux {
                 _ if self.children.signal_group(child, 0) => return Found::NotYet,
                 _ => None,
             },
-            None => self.children.only_one_left(child),
+            None => match self.children.leaders_left(child)[..] {
+                [] => None,
+                [only] => Some(only),
+                [..] => return Found::Several,
+            },
         };
         match found {
             Some(pid) => {

@@ -1,12 +1,14 @@
 //! All that is wrong with a plan, at once; and what only a whole plan can tell: names to ids, `auto` to a value.
 
 use super::{
-    Address, Command, Exec, ListenEnv, Manner, Nanos, Number, Origin, Piece, Plan, Problem, Restart, SECOND,
-    ServiceSpec, SocketId, SocketRef, SocketSpec, Strategy, Template, nearest,
+    Address, Command, Exec, ListenEnv, LogFile, Manner, Nanos, Number, Origin, Piece, Plan, Problem, Restart, SECOND,
+    ServiceSpec, SocketId, SocketRef, SocketSpec, Stdio, Strategy, Template, nearest,
 };
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// How long PID 1 waits before SIGKILL: container engines give it 10 s.
-const PID1_STOP_TIMEOUT_NS: Nanos = 8 * SECOND;
+pub(super) const PID1_STOP_TIMEOUT_NS: Nanos = 8 * SECOND;
 
 /// What `check` has to know of the machine.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +32,14 @@ pub fn check(mut plan: Plan, facts: Facts) -> Result<Plan, Vec<Problem>> {
         settle(service, sockets, facts, &mut problems);
     }
     super::socket_check::sharing(sockets, services, &mut problems);
+    log_files(services, &mut problems);
+    super::entry::settle(&mut plan, facts.pid1, &mut problems);
     if problems.is_empty() { Ok(plan) } else { Err(problems) }
 }
 
 fn settle(service: &mut ServiceSpec, sockets: &[SocketSpec], facts: Facts, problems: &mut Vec<Problem>) {
     // A unit gets what its sockets units name, be it nothing.
-    if service.sockets.is_empty() && !service.process.unit {
+    if service.sockets.is_empty() && !service.process.unit && !service.sockets_given {
         service.sockets = (0..sockets.len()).map(|n| SocketId(n as u16)).collect();
     }
     if service.number == Number::Auto {
@@ -157,9 +161,25 @@ fn misfit(piece: &Piece, sockets: &[SocketSpec]) -> Option<String> {
         Piece::Host(_) => ("host", inet),
         Piece::Port(_) => ("port", inet || vsock),
         Piece::Path(_) => ("path", matches!(spec.address, Address::Unix(_))),
-        Piece::Text(_) | Piece::Slot | Piece::Socket(_) | Piece::Addr(_) | Piece::Instance { .. } => return None,
+        Piece::Text(_) | Piece::Slot | Piece::Wid | Piece::Instance { .. } => return None,
+        Piece::Socket(_) | Piece::Addr(_) => return None,
     };
     (!fits && !unknown).then(|| format!("socket '{}' ({}) has no {what}", spec.name, spec.address))
+}
+
+/// One file is written in one way.
+fn log_files(services: &[ServiceSpec], problems: &mut Vec<Problem>) {
+    let mut known: BTreeMap<&Path, &LogFile> = BTreeMap::new();
+    for service in services {
+        for stream in [&service.process.stdout, &service.process.stderr] {
+            let Stdio::Log(file) = stream else { continue };
+            if *known.entry(&file.path).or_insert(file) != file {
+                let message = format!("{}: is written in two different ways", file.path.display());
+                let remedy = "the same class, rotation and time format wherever it is named, or another file";
+                problems.push(Problem::new(service.origin.clone(), message).remedy(remedy));
+            }
+        }
+    }
 }
 
 fn policy(service: &ServiceSpec, problems: &mut Vec<Problem>) {
@@ -167,7 +187,7 @@ fn policy(service: &ServiceSpec, problems: &mut Vec<Problem>) {
     let mut say = |message: &str, remedy: &str| {
         problems.push(Problem::new(origin.clone(), message).remedy(remedy));
     };
-    if service.number == Number::Fixed(0) {
+    if service.number == Number::Fixed(0) && service.autostart {
         say("worker count 0: nothing would ever start", "-n 1 or more");
     }
     if service.backoff_base_ns == 0 {

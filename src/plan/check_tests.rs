@@ -2,8 +2,8 @@
 
 use super::{Facts, check};
 use crate::plan::{
-    Address, Command, Limit, ListenEnv, Number, Origin, Piece, Plan, Problem, Resource, Restart, SECOND, ServiceSpec,
-    Signal, SocketId, SocketKind, SocketOptions, SocketRef, SocketSpec, Template,
+    Address, Command, Limit, ListenEnv, LogFile, Number, Origin, Piece, Plan, Problem, Resource, Restart, Rotation,
+    SECOND, ServiceSpec, Signal, SocketId, SocketKind, SocketOptions, SocketRef, SocketSpec, Stdio, Template,
 };
 use std::ffi::OsStr;
 
@@ -197,4 +197,25 @@ fn inherited_names_need_not_differ() {
     };
     let given = plan(vec![inherited("web.socket"), inherited("web.socket"), inherited("a name")], &["app"]);
     assert!(check(given, FACTS).is_ok());
+}
+
+#[test]
+fn sockets_that_are_all_and_workers_that_come_later() {
+    let mut given = plan(vec![socket("a", "80", 2)], &["app"]);
+    (given.services[0].sockets_given, given.services[0].autostart) = (true, false);
+    given.services[0].number = Number::Fixed(0);
+    let service = check(given, FACTS).expect("it is fine").services.remove(0);
+    assert_eq!((service.sockets, service.number), (vec![], Number::Fixed(0)));
+}
+
+#[test]
+fn a_log_file_is_written_in_one_way() {
+    let file = |rotation| Stdio::Log(LogFile { path: "/x".into(), rotation, time_format: None });
+    let mut given = plan(vec![], &["app"]);
+    given.services[0].process.stdout = file(Rotation::Watched);
+    given.services[0].process.stderr = file(Rotation::Watched);
+    assert!(check(given.clone(), FACTS).is_ok(), "twice in the same way");
+    given.services[0].process.stderr = file(Rotation::Never);
+    let said = problems(given);
+    assert!(said.len() == 1 && said[0].contains("/x: is written in two different ways"), "{said:?}");
 }

@@ -27,9 +27,9 @@ pub enum Privilege {
     /// Those of the unit.
     #[default]
     Unit,
-    /// `!` and `!!`: user, groups and ambient capabilities are not changed, the rest is.
+    /// `!`: user and group are not changed, the rest is.
     KeepIds,
-    /// `+`: prebind's own; user, groups, capabilities and NoNewPrivileges are left alone.
+    /// `+`: prebind's own; user, group, limits, capabilities and NoNewPrivileges are left alone.
     Full,
 }
 

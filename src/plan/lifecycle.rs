@@ -76,6 +76,10 @@ pub struct KillSpec {
     pub watchdog_signal: Signal,
     /// `RestartKillSignal=`, while workers are replaced; `None`: the stop signal.
     pub restart_signal: Option<Signal>,
+    /// `TimeoutStartFailureMode=`.
+    pub start_late: Late,
+    /// `TimeoutStopFailureMode=`.
+    pub stop_late: Late,
     /// `TimeoutAbortSec=`, after the watchdog's signal; `None`: as for any stop.
     pub abort_timeout_ns: Option<Nanos>,
 }
@@ -89,6 +93,8 @@ impl Default for KillSpec {
             final_signal: Signal::KILL,
             watchdog_signal: Signal::ABRT,
             restart_signal: None,
+            start_late: Late::Terminate,
+            stop_late: Late::Terminate,
             abort_timeout_ns: None,
         }
     }
@@ -106,6 +112,18 @@ pub enum KillMode {
     Process,
     /// Nobody: only ExecStop= runs.
     None,
+}
+
+/// What becomes of a worker that does not start, or stop, in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Late {
+    /// It is told to stop, then killed.
+    #[default]
+    Terminate,
+    /// It gets the watchdog's signal first.
+    Abort,
+    /// It is killed at once.
+    Kill,
 }
 
 /// When a service's workers start.
@@ -156,6 +174,8 @@ pub enum Reload {
     None,
     /// Its ExecReload= commands.
     Commands,
+    /// This signal, and no word about it.
+    Signal(Signal),
     /// `Type=notify-reload`: this signal, then RELOADING=1 with MONOTONIC_USEC and READY=1; its commands, if any, come
     /// after the signal.
     Notify(Signal),

@@ -3,11 +3,14 @@
 
 mod change;
 mod check;
+mod entry;
 mod exec;
 mod lifecycle;
 mod origin;
+mod output;
 mod process;
 mod remarks;
+pub mod servers;
 mod service;
 mod signal;
 mod socket;
@@ -16,9 +19,11 @@ mod template;
 
 pub use change::{Change, keep_inherited, succeed};
 pub use check::{Facts, check};
+pub use entry::EntrySpec;
 pub use exec::{Exec, Privilege, Step, StepSpec};
-pub use lifecycle::{Delay, ExitRules, KillMode, KillSpec, Kind, NotifyAccess, Reload, StartWhen, Statuses};
+pub use lifecycle::{Delay, ExitRules, KillMode, KillSpec, Kind, Late, NotifyAccess, Reload, StartWhen, Statuses};
 pub use origin::{Origin, Problem, nearest};
+pub use output::{LogFile, Rotation, Unit};
 pub use process::{DirectoryKind, DirectorySpec, OpenFile, Preserve, ProcessSpec, Scheduling, Stdio};
 pub use remarks::remarks;
 pub use service::{AckMode, Command, Limit, ListenEnv, Number, Resource, Restart, ServiceSpec, Strategy};
@@ -60,6 +65,8 @@ pub struct Plan {
     pub log: LogSpec,
     /// `--reexec-as`: the words that are run when prebind replaces itself, before its own arguments; empty: its own path.
     pub reexec_as: Vec<String>,
+    /// What it does as a container's entrypoint.
+    pub entry: EntrySpec,
     /// Under which name it was started.
     pub manner: Manner,
     /// prebind's own scheduling priority (einhorn's `--nice M`).
@@ -84,6 +91,8 @@ pub enum Manner {
 pub struct Identity {
     /// `-c`: the name; `None`: the command's base name. Names the default control socket.
     pub name: Option<String>,
+    /// The name in the place of the command's where there is no `-c`: of `--circus` the file's.
+    pub stem: Option<String>,
     /// `-d`: the control socket's path; `None`: the first default directory that serves.
     pub socket_path: Option<PathBuf>,
     /// `-e`: a file that holds the pid while prebind runs.

@@ -1,6 +1,7 @@
 //! How a worker's process is set up beyond user, group, directory, umask, nice and limits: what systemd.exec(5) has. The
 //! default is what the command line gives.
 
+use super::LogFile;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ pub struct ProcessSpec {
     /// It is a unit's: a session of its own, INVOCATION_ID and SYSTEMD_EXEC_PID, none of einhorn's variables, SIGPIPE as
     /// `ignore_sigpipe` says, exit code 2xx for what fails before the exec (systemd.exec(5), PROCESS EXIT CODES).
     pub unit: bool,
-    /// The environment begins with PATH and LANG alone, not with prebind's own.
+    /// The environment begins empty (of a unit: with PATH and LANG alone), not with prebind's own.
     pub clean_environment: bool,
     /// `PassEnvironment=`: of prebind's own environment.
     pub pass_environment: Vec<String>,
@@ -78,6 +79,8 @@ pub enum Stdio {
     Append(PathBuf),
     /// The same, emptied first.
     Truncate(PathBuf),
+    /// The same, through a pipe that prebind reads.
+    Log(LogFile),
     /// The first socket (or stored descriptor) of that name.
     Named(String),
     /// `StandardInputText=`, `StandardInputData=`: these bytes, in a sealed memfd.

@@ -17,8 +17,12 @@ pub struct ServiceSpec {
     pub command: Command,
     /// How many copies.
     pub number: Number,
+    /// Where that is 0: so many once it is asked for and nobody says how many.
+    pub idle_number: u32,
     /// The sockets that its workers get, in the order of their descriptors from 3. Filled by `check` for argv: all.
     pub sockets: Vec<SocketId>,
+    /// Whether these are all, be it none: else a service without any gets every socket.
+    pub sockets_given: bool,
     /// Which of LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID they find. `check` turns `Auto` into one of the others.
     pub listen_env: ListenEnv,
     /// When a worker counts as ready.
@@ -60,6 +64,10 @@ pub struct ServiceSpec {
     pub restart: Restart,
     /// Whether `restart` was given on purpose (a worker in the terminal's foreground ends prebind otherwise).
     pub restart_given: bool,
+    /// So many workers in a row that died before one was ready end prebind; `None`: it goes on trying.
+    pub give_up_after: Option<u32>,
+    /// With `Restart::No`: the code that a worker ends with after it was told to stop is prebind's, too.
+    pub stop_passes_code: bool,
     /// User to run as, name or number.
     pub user: Option<String>,
     /// Group to run as, name or number.
@@ -84,6 +92,14 @@ pub struct ServiceSpec {
     pub die_with_parent: bool,
     /// When its workers start.
     pub start: StartWhen,
+    /// It may be asked for without any worker: `prebindctl scale` starts the first.
+    pub autostart: bool,
+    /// It has one worker at most, whoever asks for more.
+    pub singleton: bool,
+    /// From the start of one worker to that of the next; successors of workers that serve do not wait.
+    pub spacing_ns: Nanos,
+    /// A worker of that age is replaced; each at another moment of so long after it.
+    pub max_age: Option<(Nanos, Nanos)>,
     /// What a worker is to it.
     pub kind: Kind,
     /// A worker that ended well counts as there (`RemainAfterExit=`).
@@ -159,6 +175,18 @@ pub enum ListenEnv {
     None,
 }
 
+impl ListenEnv {
+    /// The word on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            ListenEnv::Auto => "auto",
+            ListenEnv::Full => "full",
+            ListenEnv::NoPid => "no-pid",
+            ListenEnv::None => "none",
+        }
+    }
+}
+
 /// `-m`: when a worker is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AckMode {
@@ -178,6 +206,17 @@ pub enum AckMode {
 impl AckMode {
     /// How long `auto` waits for a word.
     pub const GRACE_NS: Nanos = SECOND;
+
+    /// The word on the command line.
+    pub fn word(self) -> String {
+        match self {
+            AckMode::Auto => "auto".into(),
+            AckMode::Accept => "accept".into(),
+            AckMode::After(span) => (span as f64 / SECOND as f64).to_string(),
+            AckMode::Manual => "manual".into(),
+            AckMode::Notify => "notify".into(),
+        }
+    }
 }
 
 /// `--strategy`: how an upgrade replaces the workers of a service.
@@ -219,6 +258,21 @@ pub enum Restart {
     OnWatchdog,
     /// Never; prebind ends with the command's exit code.
     No,
+}
+
+impl Restart {
+    /// The word on the command line, or of a unit.
+    pub fn word(self) -> &'static str {
+        match self {
+            Restart::Always => "always",
+            Restart::OnFailure => "on-failure",
+            Restart::OnSuccess => "on-success",
+            Restart::OnAbnormal => "on-abnormal",
+            Restart::OnAbort => "on-abort",
+            Restart::OnWatchdog => "on-watchdog",
+            Restart::No => "no",
+        }
+    }
 }
 
 /// `--limit NAME=SOFT[:HARD]`; `None`: infinity.
@@ -290,7 +344,9 @@ impl Default for ServiceSpec {
             name: String::new(),
             command: Command::Demo,
             number: Number::Fixed(1),
+            idle_number: 1,
             sockets: Vec::new(),
+            sockets_given: false,
             listen_env: ListenEnv::Auto,
             ack: AckMode::Auto,
             min_ready_ns: 0,
@@ -308,6 +364,8 @@ impl Default for ServiceSpec {
             upgrade_timeout_ns: 60 * SECOND,
             upgrade_retries: 3,
             drain_delay_ns: None,
+            give_up_after: None,
+            stop_passes_code: false,
             restart: Restart::Always,
             restart_given: false,
             user: None,
@@ -322,6 +380,10 @@ impl Default for ServiceSpec {
             control_fd: false,
             die_with_parent: false,
             start: StartWhen::AtOnce,
+            autostart: true,
+            singleton: false,
+            spacing_ns: 0,
+            max_age: None,
             kind: Kind::Simple,
             remain_after_exit: false,
             steps: Vec::new(),

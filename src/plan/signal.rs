@@ -15,6 +15,8 @@ impl Signal {
     pub const KILL: Signal = Signal(9);
     /// What a missed watchdog gets, as systemd does.
     pub const ABRT: Signal = Signal(signal_hook::consts::SIGABRT);
+    /// What a program makes of it.
+    pub const USR1: Signal = Signal(signal_hook::consts::SIGUSR1);
     /// einhorn's stop signal.
     pub const USR2: Signal = Signal(signal_hook::consts::SIGUSR2);
     /// Interrupt from the terminal.

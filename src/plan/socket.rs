@@ -134,6 +134,8 @@ pub struct SocketOptions {
     pub freebind: bool,
     /// IP_TRANSPARENT.
     pub transparent: bool,
+    /// Of a host by name, its first IPv6 address.
+    pub prefer_v6: bool,
     /// SO_BINDTODEVICE.
     pub device: Option<String>,
     /// SO_RCVBUF, bytes.

@@ -1,7 +1,7 @@
 //! A word with placeholders: `{SOCKET:web}`, `{PORT:web}`, `{SLOT}`. The front doors parse it, `check` resolves the
 //! names, spawn/ fills it in.
 
-use super::SocketId;
+use super::{Plan, SocketId};
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -17,6 +17,8 @@ pub enum Piece {
     Text(OsString),
     /// The number of the worker's slot.
     Slot,
+    /// The lowest number from 1 on that no live worker of its service has: Circus's `circus.wid`.
+    Wid,
     /// The descriptor's number in the worker.
     Socket(SocketRef),
     /// HOST:PORT, or the path.
@@ -77,6 +79,27 @@ impl Template {
         Ok(Template(pieces))
     }
 
+    /// With its placeholders as the command line has them.
+    pub fn shown(&self, plan: &Plan) -> String {
+        let name = |of: &SocketRef| match of {
+            SocketRef::At(id) => plan.socket(*id).name.clone(),
+            SocketRef::Named(name) => name.clone(),
+            SocketRef::Only => String::new(),
+        };
+        let pieces = self.0.iter().map(|piece| match piece {
+            Piece::Text(text) => text.to_string_lossy().into_owned(),
+            Piece::Slot => "{SLOT}".into(),
+            Piece::Wid => "$(circus.wid)".into(),
+            Piece::Instance { unescaped } => if *unescaped { "%I" } else { "%i" }.into(),
+            Piece::Socket(of) => format!("{{SOCKET:{}}}", name(of)),
+            Piece::Addr(of) => format!("{{ADDR:{}}}", name(of)),
+            Piece::Host(of) => format!("{{HOST:{}}}", name(of)),
+            Piece::Port(of) => format!("{{PORT:{}}}", name(of)),
+            Piece::Path(of) => format!("{{PATH:{}}}", name(of)),
+        });
+        pieces.collect()
+    }
+
     /// The sockets that it names.
     pub fn sockets(&self) -> impl Iterator<Item = &SocketRef> {
         self.0.iter().filter_map(Piece::socket)
@@ -87,15 +110,22 @@ impl Piece {
     /// The socket that it stands for.
     pub fn socket(&self) -> Option<&SocketRef> {
         match self {
-            Piece::Text(_) | Piece::Slot | Piece::Instance { .. } => None,
+            Piece::Text(_) | Piece::Slot | Piece::Wid | Piece::Instance { .. } => None,
             Piece::Socket(of) | Piece::Addr(of) | Piece::Host(of) | Piece::Port(of) | Piece::Path(of) => Some(of),
+        }
+    }
+
+    /// The same placeholder, for that socket.
+    pub fn set_socket(&mut self, id: SocketId) {
+        if let Some(of) = self.socket_mut() {
+            *of = SocketRef::At(id);
         }
     }
 
     /// The same, to be resolved.
     pub(super) fn socket_mut(&mut self) -> Option<&mut SocketRef> {
         match self {
-            Piece::Text(_) | Piece::Slot | Piece::Instance { .. } => None,
+            Piece::Text(_) | Piece::Slot | Piece::Wid | Piece::Instance { .. } => None,
             Piece::Socket(of) | Piece::Addr(of) | Piece::Host(of) | Piece::Port(of) | Piece::Path(of) => Some(of),
         }
     }

@@ -136,7 +136,7 @@ fn why_not(spec: &SocketSpec, address: SocketAddr, errno: Errno) -> String {
     reason(errno) + &help
 }
 
-/// The first IPv4 address of a name, else its first IPv6 one; a remark when it has several.
+/// The first IPv4 address of a name, else its first IPv6 one, or the other way round; a remark when it has several.
 pub(super) fn look_up(
     spec: &SocketSpec,
     name: &str,
@@ -151,7 +151,8 @@ pub(super) fn look_up(
             cannot_bind(&spec.address, format!("no such host: {}", text.rsplit(": ").next().unwrap_or(&text)))
         })?
         .collect();
-    let chosen = found.iter().find(|address| address.is_ipv4()).or(found.first()).copied();
+    let preferred = found.iter().find(|address| address.is_ipv6() == spec.options.prefer_v6);
+    let chosen = preferred.or(found.first()).copied();
     let chosen = chosen.ok_or_else(|| cannot_bind(&spec.address, "the host has no address"))?;
     if found.len() > 1 {
         let list: Vec<String> = found.iter().map(|address| address.ip().to_string()).collect();

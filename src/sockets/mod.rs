@@ -9,6 +9,7 @@ mod adopt;
 mod bind;
 mod connection;
 mod error;
+mod established;
 mod facts;
 mod flush;
 mod freeze;
@@ -33,6 +34,7 @@ mod unix;
 
 pub use connection::{Connection, Source};
 pub use error::SocketError;
+pub use established::established;
 pub use facts::SocketFacts;
 pub use freeze::{Added, FrozenSockets};
 pub use inherit::{Assigned, Inherited};

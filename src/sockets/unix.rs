@@ -70,6 +70,7 @@ pub(super) fn fifo(
     let cannot = |why: String| SocketError::new(format!("cannot open FIFO {}: {why}", path.display()));
     let owner = Owner::find(options).map_err(cannot)?;
     make_parents(path, options, made).map_err(cannot)?;
+    clear_fifo_spares(path);
     let node = match with_umask(options, Own::Kept, || mkfifo(path, Mode::from_bits_truncate(0o777))) {
         Ok(()) => {
             let node = OwnNode::just_made(path).map_err(|errno| cannot(reason(errno)))?;
@@ -86,6 +87,18 @@ pub(super) fn fifo(
     let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY;
     let fd = open(path, flags, Mode::empty()).map_err(|errno| cannot(reason(errno)))?;
     Ok((fd, node))
+}
+
+/// Removes the links that killed prebinds left beside a FIFO: a name of one that nobody can be asked about, but whose maker
+/// is gone.
+fn clear_fifo_spares(path: &Path) {
+    let is_fifo = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+    for spare in left_spares(path).into_iter().filter(|spare| is_fifo(spare)) {
+        let maker = spare.to_str().and_then(|name| name.rsplit('-').next()).unwrap_or_default();
+        if !maker.is_empty() && !Path::new("/proc").join(maker).exists() {
+            let _ = fs::remove_file(spare);
+        }
+    }
 }
 
 /// What is there must be a FIFO like one that is made now.

@@ -38,7 +38,8 @@ impl<'a> Environment<'a> {
         let mut environment = Environment::default();
         environment.variables.reserve(base.environment.len() + 24);
         let drops: &[String] = if base.drops_done { &[] } else { &service.drop_env };
-        let kept = base.environment.iter().filter(|(key, _)| !is_dropped(key, drops));
+        let passed: &[(OsString, OsString)] = if service.process.clean_environment { &[] } else { &base.environment };
+        let kept = passed.iter().filter(|(key, _)| !is_dropped(key, drops));
         environment.variables.extend(kept.map(|(key, value)| (key.as_os_str().into(), value.as_os_str().into())));
         for (key, value) in login {
             environment.set(OsStr::new(key), value);
@@ -141,6 +142,9 @@ impl<'a> Environment<'a> {
         self.set(OsStr::new("PREBIND_SLOT"), OsString::from(copy.slot.to_string()));
         self.set(OsStr::new("PREBIND_GENERATION"), OsString::from(copy.generation.to_string()));
         self.set(OsStr::new("PREBIND_SERVICE"), OsStr::new(&service.name));
+        if copy.invocation != 0 {
+            self.set(OsStr::new("PREBIND_INVOCATION_ID"), OsString::from(format!("{:032x}", copy.invocation)));
+        }
     }
 
     /// As execve(2) takes it.

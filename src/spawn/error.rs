@@ -132,6 +132,12 @@ impl SpawnError {
         self
     }
 
+    /// Whose it is, where the message does not say so.
+    pub(super) fn of_service(mut self, service: &str) -> SpawnError {
+        self.message = format!("worker of '{service}': {}", self.message);
+        self
+    }
+
     /// A message of its own words.
     pub(super) fn new(stage: Stage, errno: Errno, message: impl Into<String>) -> SpawnError {
         SpawnError { stage, errno: errno as i32, message: message.into() }

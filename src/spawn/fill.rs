@@ -24,6 +24,7 @@ pub(super) fn fill(template: &Template, given: &[Given], copy: &Copy) -> Result<
         match piece {
             Piece::Text(text) => word.push(text),
             Piece::Slot => word.push(copy.slot.to_string()),
+            Piece::Wid => word.push((u64::from(copy.index) + 1).to_string()),
             Piece::Socket(socket) => word.push(find(socket)?.0.to_string()),
             Piece::Addr(socket) => word.push(&find(socket)?.1.address),
             Piece::Host(socket) => word.push(find(socket)?.1.host.as_deref().unwrap_or_default()),

@@ -3,7 +3,7 @@
 
 use super::clone::Change;
 use super::error::{SpawnError, Stage, reason};
-use crate::plan::ServiceSpec;
+use crate::plan::{Privilege, ServiceSpec};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist};
 use std::ffi::{CString, OsStr, OsString};
@@ -15,6 +15,8 @@ use std::path::PathBuf;
 pub(super) struct Identity {
     /// The ids to change to; `None`: prebind has them already and may not change its groups.
     pub(super) change: Option<Change>,
+    /// `SupplementaryGroups=`.
+    pub(super) supplementary: Vec<u32>,
     /// USER, LOGNAME, HOME and SHELL of the user.
     pub(super) login: Vec<(&'static str, OsString)>,
     /// Whose its directories are; `None`: prebind's user, prebind's group.
@@ -28,12 +30,8 @@ pub(super) fn of_service(service: &ServiceSpec) -> Result<Identity, SpawnError> 
         return look_up(user, group, "--group");
     }
     let mut identity = look_up(user, group, "Group=")?;
-    if !service.process.supplementary_groups.is_empty() {
-        let (uid, gid) = identity.owner;
-        let change = identity.change.get_or_insert(Change { uid, gid, groups: Vec::new() });
-        for word in &service.process.supplementary_groups {
-            change.groups.push(find_group(word)?.as_raw());
-        }
+    for word in &service.process.supplementary_groups {
+        identity.supplementary.push(find_group(word)?.as_raw());
     }
     match (service.process.login_environment, user) {
         (Some(false), _) => identity.login.clear(),
@@ -115,7 +113,25 @@ fn look_up(user: Option<&str>, group: Option<&str>, remedy: &str) -> Result<Iden
 impl Identity {
     fn new(uid: Option<Uid>, gid: Gid, groups: Vec<u32>, login: Vec<(&'static str, OsString)>) -> Identity {
         let owner = (uid.map(Uid::as_raw), Some(gid.as_raw()));
-        Identity { change: change(uid, gid, groups), login, owner }
+        Identity { change: change(uid, gid, groups), supplementary: Vec::new(), login, owner }
+    }
+
+    /// The ids that a command with these rights changes to. As under systemd what keeps its ids gets the groups of the user
+    /// all the same, where prebind may give them, but not those of SupplementaryGroups=.
+    pub(super) fn change_for(&self, privilege: Privilege) -> Option<Change> {
+        let own = || Change { uid: None, gid: None, groups: Vec::new() };
+        match privilege {
+            Privilege::Unit if self.supplementary.is_empty() => self.change.clone(),
+            Privilege::Unit => {
+                let mut change = self.change.clone().unwrap_or_else(own);
+                change.groups.extend(&self.supplementary);
+                Some(change)
+            }
+            Privilege::KeepIds | Privilege::Full => {
+                let change = self.change.clone().filter(|change| change.uid.is_some() && geteuid().is_root());
+                change.map(|change| Change { uid: None, gid: None, ..change })
+            }
+        }
     }
 }
 

@@ -28,10 +28,12 @@ pub use error::{SpawnError, Stage};
 pub use in_place::{Placed, die_with_parent, exec_in_place, modest_nofile};
 pub use priority::renice_self;
 
-use crate::plan::{Plan, ServiceId, ServiceSpec, SocketId, Step};
+use crate::plan::{LogFile, Plan, ServiceId, ServiceSpec, SocketId, Step};
 use crate::sockets::{SocketFacts, Sockets};
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -122,8 +124,11 @@ pub struct Copy<'a> {
     pub connection: Option<&'a Served>,
     /// Descriptors that a worker of its slot left in prebind's care, with their names: after the sockets.
     pub stored: &'a [(String, OwnedFd)],
-    /// INVOCATION_ID: the same for all processes of one worker.
+    /// The same for all processes of one worker, and nobody else's: INVOCATION_ID of units, PREBIND_INVOCATION_ID of other
+    /// workers; 0: none.
     pub invocation: u128,
+    /// cgroup.procs of the control group that it enters.
+    pub cgroup: Option<BorrowedFd<'a>>,
     /// The worker's main process: MAINPID of the steps that run while it lives.
     pub main_pid: Option<i32>,
     /// How it ended: SERVICE_RESULT, EXIT_CODE, EXIT_STATUS of ExecStop= and ExecStopPost=.
@@ -173,13 +178,28 @@ pub struct OutcomeWords {
 }
 
 /// A worker that runs: its program was executed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Launched {
     /// Its process, a direct child, leader of its own process group.
     pub pid: i32,
     /// What could not be honoured and did not stop the launch, one line each: lines of an environment file, a limit that
     /// may not be raised so high.
     pub remarks: Vec<String>,
+    /// What it writes through pipes.
+    pub outputs: Vec<Output>,
+    /// Why it is not in the control group that it was to enter.
+    pub not_grouped: Option<Errno>,
+}
+
+/// An output of a worker that goes through prebind.
+#[derive(Debug)]
+pub struct Output {
+    /// Where it goes.
+    pub spec: LogFile,
+    /// That file, opened at its end.
+    pub file: File,
+    /// The pipe's end to read, which does not block.
+    pub pipe: OwnedFd,
 }
 
 /// A socket as a worker gets it: the n-th of these becomes descriptor 3 + n.

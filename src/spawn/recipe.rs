@@ -26,7 +26,7 @@ pub(super) struct Recipe {
     /// For the message of a command that cannot be run.
     search: Search,
     /// Open until the child has its copies.
-    _streams: Streams,
+    streams: Streams,
 }
 
 impl Recipe {
@@ -35,7 +35,7 @@ impl Recipe {
         let mut remarks = Vec::new();
         let process = &service.process;
         let chosen = command::choose(service, copy.part)?;
-        let mut identity = identity::of_service(service)?;
+        let mut identity = identity::of_service(service).map_err(|error| error.of_service(&service.name))?;
         directories::make(service, identity.owner)?;
         let directory = directory(base, service, &mut identity)?;
         let streams = Streams::open(base, service, given, copy, &mut remarks)?;
@@ -52,12 +52,9 @@ impl Recipe {
             _ => environment.get("PATH").unwrap_or(OsStr::new(lookup::DEFAULT_PATH)).to_owned(),
         };
         let (word, arguments) = chosen.words(service, given, copy, &environment)?;
-        let change = identity.change.map(|change| match chosen.privilege() {
-            Privilege::Unit => change,
-            // systemd gives the unit's groups to what keeps its ids, too.
-            Privilege::KeepIds | Privilege::Full => clone::Change { uid: None, gid: None, ..change },
-        });
-        let search = Search { word, path, directory, user: service.user.clone().filter(|_| change.is_some()) };
+        let change = identity.change_for(chosen.privilege());
+        let becomes = change.as_ref().is_some_and(|change| change.uid.is_some());
+        let search = Search { word, path, directory, user: service.user.clone().filter(|_| becomes) };
         let files = match chosen {
             Chosen::Demo => vec![base.own_path.clone()],
             Chosen::Program(_) | Chosen::Exec(..) => lookup::find(&search, change.is_some()),
@@ -71,12 +68,13 @@ impl Recipe {
             ignore_sigpipe: process.ignore_sigpipe,
             standard: streams.standard,
             terminal: copy.terminal.map(|fd| fd.as_raw_fd()),
+            cgroup: copy.cgroup.map(|fd| fd.as_raw_fd()),
             moves: moves(service, given, copy, &streams),
             umask: service.umask,
             limits: limits::all(base, service, chosen.privilege() == Privilege::Full),
             nice: service.nice,
             tuning: tuning(process),
-            privileges: privileges(process, chosen.privilege()),
+            privileges: privileges(process, chosen.privilege(), &mut remarks),
             lenient: process.unit,
             skipped: clone::Skipped::default(),
             change,
@@ -90,7 +88,7 @@ impl Recipe {
             arguments,
             environment: environment.block(service)?,
         };
-        Ok(Recipe { steps, remarks, search, _streams: streams })
+        Ok(Recipe { steps, remarks, search, streams })
     }
 
     /// Launches.
@@ -105,7 +103,7 @@ impl Recipe {
         }
         let lowered = limits::lowered(limits, skipped.limits);
         self.remarks.extend(lowered.map(|limit| format!("limit {} lowered to what may be had", limits::text(limit))));
-        Ok(Launched { pid, remarks: self.remarks })
+        Ok(Launched { pid, remarks: self.remarks, outputs: self.streams.outputs, not_grouped: skipped.cgroup })
     }
 
     /// The message for a failure of the child, or of the clone.
@@ -187,15 +185,28 @@ fn tuning(process: &ProcessSpec) -> Tuning {
     }
 }
 
-/// `+` leaves all of them alone, `!` none.
-fn privileges(process: &ProcessSpec, privilege: Privilege) -> Privileges {
+/// `+` leaves all of them alone, `!` none. As under systemd ambient are only those that there are.
+fn privileges(process: &ProcessSpec, privilege: Privilege, remarks: &mut Vec<String>) -> Privileges {
+    let bounding = process.capability_bounding_set.unwrap_or(u64::MAX);
+    let asked = process.ambient_capabilities & bounding;
+    let ambient = if asked == 0 { 0 } else { asked & own_capabilities().unwrap_or(u64::MAX) };
+    if ambient != asked {
+        remarks.push(format!("capabilities {:#x} not given: prebind does not have them", asked & !ambient));
+    }
     match privilege {
         Privilege::Full => Privileges::default(),
         Privilege::Unit | Privilege::KeepIds => Privileges {
             bounding: process.capability_bounding_set,
-            ambient: process.ambient_capabilities,
+            ambient,
             secure_bits: process.secure_bits,
             no_new_privileges: process.no_new_privileges,
         },
     }
+}
+
+/// Those that prebind may use.
+fn own_capabilities() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let set = status.lines().find_map(|line| line.strip_prefix("CapPrm:"))?;
+    u64::from_str_radix(set.trim(), 16).ok()
 }

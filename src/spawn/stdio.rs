@@ -3,13 +3,14 @@
 
 use super::clone::Standard;
 use super::error::{SpawnError, Stage, reason};
-use super::{Base, Copy, Given, Part};
-use crate::plan::{ServiceSpec, Stdio};
+use super::{Base, Copy, Given, Output, Part};
+use crate::plan::{LogFile, ServiceSpec, Stdio};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{self, AddressFamily, Shutdown, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::pipe2;
 use std::io::{Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -20,6 +21,8 @@ pub(super) struct Streams {
     pub(super) standard: [Standard; 3],
     /// The files of `OpenFile=` with their names, after the sockets.
     pub(super) files: Vec<(OwnedFd, String)>,
+    /// What is to be followed once it runs.
+    pub(super) outputs: Vec<Output>,
     /// Kept open until the child has its copies.
     held: Vec<OwnedFd>,
 }
@@ -66,7 +69,9 @@ impl Streams {
         streams.standard[1] = streams.output(service, given, copy, 1, &process.stdout)?;
         streams.standard[2] = match (&process.stdout, &process.stderr) {
             // The same file is opened once, so that neither writes over the other.
-            (out, Stdio::File(_) | Stdio::Append(_) | Stdio::Truncate(_)) if *out == process.stderr => {
+            (out, Stdio::File(_) | Stdio::Append(_) | Stdio::Truncate(_) | Stdio::Log(..))
+                if *out == process.stderr =>
+            {
                 Standard::CopyOf(1)
             }
             (_, own) => streams.output(service, given, copy, 2, own)?,
@@ -96,7 +101,7 @@ impl Streams {
                     data(bytes).map_err(|errno| SpawnError::of_worker(&service.name, stage, "its text", errno))?;
                 Ok(self.hold(file))
             }
-            Stdio::File(path) | Stdio::Append(path) | Stdio::Truncate(path) => {
+            Stdio::File(path) | Stdio::Append(path) | Stdio::Truncate(path) | Stdio::Log(LogFile { path, .. }) => {
                 // The same file for both ways is opened once, for both.
                 let process = &service.process;
                 let both = [&process.stdout, &process.stderr].contains(&&process.stdin);
@@ -128,16 +133,28 @@ impl Streams {
             Stdio::File(_) if *wanted == service.process.stdin => Ok(Standard::CopyOf(0)),
             Stdio::File(path) => self.file(service, stage, path, write),
             Stdio::Append(path) => self.file(service, stage, path, write | OFlag::O_APPEND),
+            Stdio::Log(file) => self.log(service, stage, file),
             Stdio::Truncate(path) => self.file(service, stage, path, write | OFlag::O_TRUNC),
         }
     }
 
     fn file(&mut self, service: &ServiceSpec, stage: Stage, path: &Path, flags: OFlag) -> Result<Standard, SpawnError> {
-        let mode = Mode::from_bits_truncate(0o666 & !service.umask.unwrap_or(0o022));
-        let opened = open_path(path, flags, mode);
-        let opened = opened
-            .map_err(|errno| SpawnError::of_worker(&service.name, stage, &format!("'{}'", path.display()), errno))?;
+        let opened = open_file(service, stage, path, flags)?;
         Ok(self.hold(opened))
+    }
+
+    /// A pipe, whose other end and file are for whoever follows it.
+    fn log(&mut self, service: &ServiceSpec, stage: Stage, spec: &LogFile) -> Result<Standard, SpawnError> {
+        let file = open_file(service, stage, &spec.path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND)?;
+        let pipe = pipe2(OFlag::O_CLOEXEC).and_then(|(read, write)| {
+            fcntl(&read, FcntlArg::F_SETFL(OFlag::O_RDONLY | OFlag::O_NONBLOCK))?;
+            // Also a worker that changed its user may open /dev/stdout.
+            fchmod(&write, Mode::from_bits_truncate(0o622))?;
+            Ok((read, write))
+        });
+        let (pipe, write) = pipe.map_err(|errno| SpawnError::of_worker(&service.name, stage, "a pipe", errno))?;
+        self.outputs.push(Output { spec: spec.clone(), file: file.into(), pipe });
+        Ok(self.hold(write))
     }
 
     fn hold(&mut self, fd: OwnedFd) -> Standard {
@@ -164,6 +181,12 @@ impl Streams {
         }
         Ok(())
     }
+}
+
+fn open_file(service: &ServiceSpec, stage: Stage, path: &Path, flags: OFlag) -> Result<OwnedFd, SpawnError> {
+    let mode = Mode::from_bits_truncate(0o666 & !service.umask.unwrap_or(0o022));
+    open_path(path, flags, mode)
+        .map_err(|errno| SpawnError::of_worker(&service.name, stage, &format!("'{}'", path.display()), errno))
 }
 
 /// The worker's only socket, or its connection.

@@ -5,7 +5,7 @@ use super::ready::starting;
 use super::unit::Run;
 use super::worker::{Look, State, Worker};
 use super::{Action, ChildId, Start, Supervisor};
-use crate::plan::{AckMode, Nanos, SECOND};
+use crate::plan::{AckMode, Nanos, SECOND, StartWhen};
 
 impl Supervisor {
     /// Asks for one worker, which holds the slot from now on, or waits for it where it has a holder.
@@ -16,7 +16,9 @@ impl Supervisor {
         let index = service.take_index();
         let used = &mut service.slots[slot as usize].used;
         service.restarts += u64::from(*used);
-        let initial = service.first && service.first_start && !*used;
+        // What traffic starts fails alone: prebind has been up for long.
+        let at_once = matches!(service.policy.start, StartWhen::AtOnce);
+        let initial = service.first && service.first_start && !*used && at_once;
         *used = true;
         let (id, generation) = (service.id, service.generation);
         let start = Start { child, service: id, slot, generation, index, part: 0, connection: None };
@@ -41,6 +43,7 @@ impl Supervisor {
         let is_unit = service.policy.unit.is_some();
         let mut worker = Worker::new(&start, now, state, service.policy.watchdog_ns, initial && !is_unit);
         worker.run = is_unit.then(|| Box::new(Run::new(start, source)));
+        worker.expires_at = service.policy.expires_at(now, child);
         service.unacked += 1;
         service.alive += 1;
         service.was_active = true;

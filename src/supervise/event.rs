@@ -33,7 +33,7 @@ pub enum Event {
     Spawned(ChildId),
     /// The outcome of [`Action::Spawn`]: it could not be started. The child never was.
     SpawnFailed(ChildId, SpawnFailure),
-    /// A child's main process ended. `group_left`: processes of its group live on.
+    /// A child's main process ended. `group_left`: processes of its group, or others that it started, live on.
     Exited {
         /// Which.
         child: ChildId,
@@ -54,6 +54,8 @@ pub enum Event {
     Replaced,
     /// The replacement of this process failed; nothing changed. Why.
     ReplaceFailed(String),
+    /// So many processes that workers left are there: the answer to [`Action::LookOrphans`], and told where one ended.
+    OrphansLeft(u32),
     /// A command around a unit's worker ended. `group_left`: processes of the worker, itself or others, live on.
     StepEnded {
         /// Of which worker.
@@ -108,6 +110,8 @@ pub enum Accepting {
 pub enum Found {
     /// It is watched from now on.
     Yes,
+    /// Several that could be it, and no pid file says which.
+    Several,
     /// Its pid file does not name a live process yet.
     NotYet,
     /// Nothing is left that could be it.
@@ -137,6 +141,8 @@ pub enum Told {
     More,
     /// TTOU.
     Fewer,
+    /// One that workers are to get.
+    Forward(Signal),
 }
 
 /// Why a spawn failed.
@@ -155,6 +161,11 @@ pub enum Command {
     Status,
     /// Whether every service has as many ready workers as asked for.
     Ready,
+    /// How a service is to be run.
+    Options {
+        /// `None`: the only one.
+        service: Option<String>,
+    },
     /// Another number of workers.
     Scale {
         /// `None`: the only one.
@@ -286,6 +297,12 @@ pub enum Action {
     Report(Happening),
     /// Tell the manager above us.
     Upward(Upward),
+    /// Look how many processes descend from prebind though every worker is gone.
+    LookOrphans,
+    /// A signal to all of them.
+    SignalOrphans(Signal),
+    /// Whether every service is ready, for probes; told when it changes.
+    Health(bool),
 }
 
 /// A worker to start.

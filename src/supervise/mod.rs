@@ -14,13 +14,14 @@
 //! | starting | READY=1, ack (modes auto, manual, notify) | ready |
 //! | starting | its time passed (auto: 1 s; `-m SECONDS`) and it holds a socket, or its service has none | ready |
 //! | starting | its time passed and it holds no socket | starting for ever: only READY=1 helps (auto); does not count as unacked |
-//! | starting | `--start-timeout` (manual, notify), or EXTEND_TIMEOUT_USEC before it | told to stop; slot: back-off |
+//! | starting | `--start-timeout` (manual, notify), or EXTEND_TIMEOUT_USEC before it | told to stop (a unit: as TimeoutStartFailureMode= says); slot: back-off |
 //! | ready | WATCHDOG=1 not in time, WATCHDOG=trigger | ABRT, stopping; slot: as if it had died |
-//! | starting, ready | STOPPING=1 unasked | stopping (told after `-t`); slot: as if it had died |
+//! | starting, ready | STOPPING=1 unasked | stopping (told after `-t`; a unit: killed then); slot: as if it had died |
+//! | ready | as old as it may be (max_age) | goes on; a successor takes its slot over |
 //! | starting, ready | scaled away, replaced, stop | told to stop: the stop signal to the main process alone |
 //! | stopping | `-t` passed, or EXTEND_TIMEOUT_USEC before it | SIGKILL to the group |
 //! | any alive | main process ended, group empty | gone |
-//! | any alive | main process ended, others of its group live | lingering: stop signal to the group, SIGKILL after `-t` |
+//! | any alive | main process ended, others that it started live | lingering: stop signal to all of them, SIGKILL after `-t` |
 //! | lingering | nothing left of the group | gone |
 //!
 //! When a holder fails, its slot is due at once if the worker had been ready and the slot was not replaced more than
@@ -40,10 +41,14 @@
 //! | ready | the main process, or nothing (`remain`); ExecReload= on demand | stays | fails |
 //! | asked | ExecStop= | told to stop | told to stop |
 //! | stopping, lingering | as above | cleaning | killed |
-//! | cleaning | ExecStopPost= | gone | gone |
+//! | cleaning | ExecStopPost= | what it left is lingering; then gone | the same |
 //!
-//! What went wrong first is the worker's *result*; `Restart=` and the lists of exit statuses decide by it. The slot of a
-//! unit's worker is filled again when that one is gone and its delay is over; where it was started too often it is over for
+//! Who is ready as soon as it runs (a simple service) was ready, however short that was. A daemon that leaves several
+//! processes has no main one: it is ready while any is left. A main process that ends while ExecStartPost= runs does not cut
+//! that short. What may have been left behind is looked for first, and told to stop if it is there.
+//!
+//! What went wrong first is the worker's *result*; `Restart=` and the lists of exit statuses decide by it, once the worker
+//! is gone and nothing can be added to it. Its slot is filled again when the delay after that is over; where it was started too often it is over for
 //! good. Workers of a daemon or a oneshot do not overlap: an upgrade stops the old one first.
 //!
 //! A service that starts by traffic is *asleep* until there is some, and again when all its slots are over; traffic too often
@@ -54,16 +59,19 @@
 //! not ask for any more is *retired*: a service has no slots, a socket no new worker, and both are closed when every
 //! worker older than the replacement is gone.
 //!
-//! Stopping is final: nothing is spawned, every request is answered, and the end comes when no child is left.
+//! Stopping is final: nothing is spawned, every request is answered, and the end comes when no child is left, and, where
+//! orphans are prebind's, nobody else (remains.rs).
 
 mod asks;
 mod begin;
+mod entry;
 mod event;
 mod limits;
 pub mod planted;
 mod policy;
 mod ready;
 mod reload;
+mod remains;
 mod replace;
 mod request;
 mod rollout;
@@ -119,7 +127,13 @@ pub struct Supervisor {
     closing: Option<(ChildId, ChildId)>,
     /// Set once, by whatever ends it all.
     stopping: Option<stop::Stop>,
+    /// Orphans become prebind's children, who is to see to their end.
+    #[serde(default)]
+    reaps: bool,
     all_were_ready: bool,
+    /// What probes are told.
+    #[serde(default)]
+    told_ready: bool,
     /// The manager above us was told RELOADING=1, and is to be told READY=1.
     reloading: bool,
     above: Above,
@@ -142,7 +156,9 @@ impl Supervisor {
             replacing: None,
             closing: None,
             stopping: None,
+            reaps: plan.entry.reaps(),
             all_were_ready: false,
+            told_ready: false,
             reloading: false,
             above,
             ping_at: None,
@@ -172,6 +188,7 @@ impl Supervisor {
             }
             Event::HoldsSockets(child, holds) => self.sockets_seen(now, child, holds, out),
             Event::Accepting(child, accepting) => self.accepting_seen(now, child, accepting, out),
+            Event::OrphansLeft(number) => self.orphans_left(now, number, out),
             Event::Replaced => self.replaced(now, out),
             Event::ReplaceFailed(why) => self.replace_failed(&why, out),
             Event::Said(child, note) => self.said(now, child, &note, out),
@@ -188,7 +205,8 @@ impl Supervisor {
     pub fn next_deadline(&self) -> Option<Nanos> {
         let workers = self.children.values().filter_map(Worker::deadline).min();
         let services = self.services.iter().filter_map(|service| self.service_deadline(service)).min();
-        soonest(self.ping_at, soonest(workers, services))
+        let remains = self.stopping.as_ref().and_then(|stop| stop.remains?.deadline());
+        soonest(remains, soonest(self.ping_at, soonest(workers, services)))
     }
 
     /// How many workers the first service is asked for.
@@ -217,7 +235,9 @@ impl Supervisor {
         self.notice_retired(out);
         self.notice_reloaded(out);
         self.notice_all_ready(now, out);
+        self.notice_given_up(now, out);
         self.notice_end(now, out);
+        self.notice_health(out);
         self.tell_status(out);
     }
 
@@ -235,6 +255,7 @@ impl Supervisor {
         for service in &mut self.services {
             service.end_waits(now);
         }
+        self.remains_due(now, out);
         if self.ping_at.is_some_and(|at| at <= now) {
             out.push(Action::Upward(Upward::Watchdog));
             self.ping_at = self.above.watchdog_ns.map(|interval| now + interval / 2);
@@ -290,7 +311,11 @@ impl Supervisor {
                 }
             }
             State::Ready { watchdog_at, .. } if watchdog_at.is_none_or(|at| at > now) => {
-                self.ready_overdue(now, child, out)
+                if worker.expires_at.is_some_and(|at| at <= now) {
+                    self.expired(now, child, out);
+                } else {
+                    self.ready_overdue(now, child, out);
+                }
             }
             State::Ready { .. } => self.watchdog_missed(now, child, out),
             State::Stopping { told, .. } => self.patience_over(now, child, told, out),

@@ -69,11 +69,21 @@ pub enum Bug {
     ConnectionsUnlimited,
     /// A unit's slot is filled while what comes after its worker still runs.
     StartedTooSoon,
+    /// prebind ends though orphans live.
+    OrphansForgotten,
+    /// Orphans that do not hear are never killed.
+    OrphansNeverKilled,
+    /// A signal that is passed on reaches nobody.
+    NotPassedOn,
+    /// A service is given up at the first death.
+    GivenUpTooSoon,
+    /// Probes are not told that it is not ready any more.
+    ProbesNotTold,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Bug; 32] = [
+    pub const ALL: [Bug; 37] = [
         Bug::NoBackOff,
         Bug::SpawnWhileStopping,
         Bug::NeverKilled,
@@ -106,6 +116,11 @@ impl Bug {
         Bug::TriggerLimitIgnored,
         Bug::ConnectionsUnlimited,
         Bug::StartedTooSoon,
+        Bug::OrphansForgotten,
+        Bug::OrphansNeverKilled,
+        Bug::NotPassedOn,
+        Bug::GivenUpTooSoon,
+        Bug::ProbesNotTold,
     ];
 }
 

@@ -1,9 +1,11 @@
 //! What of the plan the supervisor needs, and what is changed of it while it runs.
 
-use super::Settings;
 use super::service::Service;
 use super::verdict::UnitPolicy;
-use crate::plan::{AckMode, Nanos, Plan, Restart, ServiceSpec, Signal, SocketId, StartWhen, Strategy};
+use super::{ChildId, Settings};
+use crate::plan::{
+    AckMode, KillMode, Nanos, Plan, Reload, Restart, ServiceSpec, Signal, SocketId, StartWhen, Strategy,
+};
 use serde::{Deserialize, Serialize};
 
 /// What of the plan the supervisor needs.
@@ -31,6 +33,23 @@ pub(super) struct Policy {
     pub(super) keeps: bool,
     pub(super) restart: Restart,
     pub(super) restart_given: bool,
+    /// So many that died before ready in a row; 0: no limit.
+    #[serde(default)]
+    pub(super) give_up_after: u32,
+    #[serde(default)]
+    pub(super) stop_passes_code: bool,
+    /// The stop signal goes to the worker's group, not to its main process alone.
+    #[serde(default)]
+    pub(super) stops_group: bool,
+    /// What `reload` sends; `None`: it upgrades. A unit's way is its own.
+    #[serde(default)]
+    pub(super) reload_signal: Option<Signal>,
+    #[serde(default)]
+    pub(super) singleton: bool,
+    #[serde(default)]
+    pub(super) spacing_ns: Nanos,
+    #[serde(default)]
+    pub(super) max_age: Option<(Nanos, Nanos)>,
     pub(super) start: StartWhen,
     /// Its sockets, where their traffic starts it.
     pub(super) listens_on: Vec<SocketId>,
@@ -65,10 +84,30 @@ impl Policy {
             keeps: spec.fd_store_max > 0,
             restart: spec.restart,
             restart_given: spec.restart_given,
+            give_up_after: spec.give_up_after.unwrap_or(0),
+            stop_passes_code: spec.stop_passes_code,
+            stops_group: spec.kill.mode == KillMode::Group,
+            reload_signal: match spec.reload {
+                Reload::Signal(signal) => Some(signal),
+                Reload::None | Reload::Commands | Reload::Notify(_) => None,
+            },
+            singleton: spec.singleton,
+            spacing_ns: spec.spacing_ns,
+            max_age: spec.max_age,
             start: spec.start,
             listens_on: if spec.start == StartWhen::AtOnce { Vec::new() } else { spec.sockets.clone() },
             unit: UnitPolicy::of(spec),
         }
+    }
+}
+
+impl Policy {
+    /// When a worker that starts now is old enough to be replaced: one a little later than another.
+    pub(super) fn expires_at(&self, now: Nanos, child: ChildId) -> Option<Nanos> {
+        let (age, variance) = self.max_age?;
+        // Fibonacci hashing: neighbours fall far from each other.
+        let share = f64::from(child.0.wrapping_mul(0x9E37_79B9)) / f64::from(u32::MAX);
+        Some(now.saturating_add(age.max(1)).saturating_add((variance as f64 * share) as Nanos))
     }
 }
 

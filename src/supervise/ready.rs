@@ -6,14 +6,17 @@ use super::upgrade::Failure;
 use super::worker::{Look, State, Worker};
 use super::{Accepting, Action, ChildId, Happening, HowReady, RunResult, Supervisor, UnitHappening};
 use crate::notify::Note;
-use crate::plan::{AckMode, Nanos, Signal};
+use crate::plan::{AckMode, Kind, Late, Nanos, SECOND, Signal};
 
 impl Supervisor {
     /// READY=1 or an ack: counts unless the mode is a time.
     pub(super) fn acked(&mut self, now: Nanos, child: ChildId, how: HowReady, out: &mut Vec<Action>) {
         let Some(worker) = self.children.get(&child) else { return };
-        let by_time = matches!(self.service(worker.service).policy.ack, AckMode::After(_));
-        if matches!(worker.state, State::Starting { .. }) && !by_time {
+        let policy = &self.service(worker.service).policy;
+        let by_time = matches!(policy.ack, AckMode::After(_));
+        // A oneshot and a daemon are ready by how their first process ends, whatever is said meanwhile.
+        let by_end = policy.unit.as_ref().is_some_and(|unit| unit.kind != Kind::Simple);
+        if matches!(worker.state, State::Starting { .. }) && !by_time && !by_end {
             self.becomes_ready(now, child, how, out);
         } else if how == HowReady::Acked {
             out.push(Action::Report(Happening::AckIgnored(worker.who(child))));
@@ -100,6 +103,24 @@ impl Supervisor {
         self.run_of(child).is_some_and(|run| run.finding)
     }
 
+    /// A worker is as old as it may be: a successor takes its slot over. If that fails it serves on, and another is tried
+    /// later; while others are replaced it waits for its turn, and the oldest of those that wait is the next.
+    pub(super) fn expired(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        let Some(worker) = self.children.get_mut(&child) else { return };
+        (worker.overdue, worker.expires_at) = (true, Some(now + SECOND));
+        let n = usize::from(worker.service.0);
+        if self.services[n].rollout.is_some() || self.stopping.is_some() {
+            return;
+        }
+        let id = self.services[n].id;
+        let waits =
+            |worker: &Worker| worker.service == id && worker.overdue && matches!(worker.state, State::Ready { .. });
+        let Some((oldest, worker)) = self.children.iter_mut().find(|(_, worker)| waits(worker)) else { return };
+        (worker.overdue, worker.expires_at) = (false, self.services[n].policy.expires_at(now, *oldest));
+        let slot = worker.slot;
+        self.begin_restart(now, n, Some(slot), None, out);
+    }
+
     /// A worker that is ready was so for as long as it may, or its reload takes too long.
     pub(super) fn ready_overdue(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
         let run = self.run_mut(child);
@@ -108,6 +129,10 @@ impl Supervisor {
                 out.push(Action::SignalStep(child, Signal::KILL));
             }
             self.reload_ended(child, false, out);
+        }
+        if let Some(look) = self.run_mut(child).headless.filter(|look| look.at <= now) {
+            self.run_mut(child).headless = Some(look.next(now));
+            out.push(Action::LookGroup(child));
         }
         let run = self.run_mut(child);
         if run.runtime_until.is_some_and(|until| until <= now) {
@@ -125,7 +150,18 @@ impl Supervisor {
         let who = self.children[&child].who(child);
         out.push(Action::Report(Happening::StartTimeout(who)));
         self.leave_slot(now, child, &Failure::fatal("was not ready in time"), out);
-        self.tell_to_stop(now, child, None, out);
+        self.stop_late_starter(now, child, out);
+    }
+
+    /// What did not start in time is stopped, a unit as it says.
+    pub(super) fn stop_late_starter(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        let unit = self.service(self.children[&child].service).policy.unit.as_ref();
+        let kill = unit.map(|unit| unit.kill).unwrap_or_default();
+        match kill.start_late {
+            Late::Terminate => self.tell_to_stop(now, child, None, out),
+            Late::Abort => self.tell_to_stop(now, child, Some(kill.watchdog_signal), out),
+            Late::Kill => self.kill(now, child, out),
+        }
     }
 
     pub(super) fn watchdog_missed(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
@@ -188,6 +224,10 @@ impl Supervisor {
         let worker = &self.children[&child];
         out.push(Action::Report(Happening::SaidStopping(worker.who(child))));
         let patience = self.service(worker.service).policy.stop_timeout_ns;
+        if self.run_of(child).is_some() {
+            // It is past being asked.
+            self.run_mut(child).stop_done = true;
+        }
         self.leave_slot(now, child, &Failure::retry("stopped by itself (STOPPING=1)"), out);
         self.set_state(child, State::Stopping { told: None, patience_until: Some(now + patience) });
     }

@@ -4,7 +4,7 @@
 use super::asks::Ask;
 use super::{Action, AskId, ChildId, Happening, Supervisor, UnitHappening};
 use crate::notify::Note;
-use crate::plan::{Nanos, Reload, Step};
+use crate::plan::{Nanos, Reload, Signal, Step};
 use serde::{Deserialize, Serialize};
 
 /// A reload of one worker under way.
@@ -14,8 +14,10 @@ pub(super) struct Reloading {
     pub(super) deadline: Nanos,
     /// When the signal was sent: a word that is older is not about it.
     told_at: Nanos,
-    /// RELOADING=1 came; READY=1 ends it.
+    /// RELOADING=1 came.
     said: bool,
+    /// READY=1 after it: nothing more is to be heard from it. From the start where there is only ExecReload=.
+    heard: bool,
 }
 
 /// A reload of a service that somebody waits for.
@@ -42,8 +44,11 @@ impl Supervisor {
         }
         self.open_ask(id, meant.len());
         for n in meant {
-            let how = self.services[n].policy.unit.as_ref().map_or(Reload::None, |unit| unit.reload);
-            if how == Reload::None {
+            let policy = &self.services[n].policy;
+            let how = policy.unit.as_ref().map_or(Reload::None, |unit| unit.reload);
+            if let (None, Some(signal)) = (&policy.unit, policy.reload_signal) {
+                self.signal_reload(n, signal, id, out);
+            } else if how == Reload::None {
                 let ask = Ask { id, drained: false };
                 self.begin_upgrade(now, n, None, None, vec![ask], out);
             } else {
@@ -51,6 +56,16 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    /// A signal to each worker that serves: it says nothing of what came of it.
+    fn signal_reload(&mut self, n: usize, signal: Signal, id: AskId, out: &mut Vec<Action>) {
+        let own = self.children.iter().filter(|(_, worker)| usize::from(worker.service.0) == n);
+        let ready: Vec<ChildId> =
+            own.filter(|(_, worker)| worker.ready_since().is_some()).map(|(child, _)| *child).collect();
+        out.extend(ready.iter().map(|child| Action::SignalMain(*child, signal)));
+        let line = format!("{}: {signal} sent to {}", self.services[n].name, ready.len());
+        self.settle_ask(id, true, &line, out);
     }
 
     fn begin_reload(&mut self, now: Nanos, n: usize, how: Reload, id: AskId, out: &mut Vec<Action>) {
@@ -65,10 +80,13 @@ impl Supervisor {
             Some(Reloads { left: those.clone(), failed, of: those.len() + busy.len(), asks: vec![id] });
         for child in those {
             out.push(Action::Report(Happening::Unit(UnitHappening::Reloading(self.children[&child].who(child)))));
-            self.run_mut(child).reload = Some(Reloading { deadline, told_at: now, said: false });
-            match how {
-                Reload::Notify(signal) => out.push(Action::SignalMain(child, signal)),
-                Reload::Commands | Reload::None => self.run_step(now, child, Step::Reload, 0, out),
+            let heard = !matches!(how, Reload::Notify(_));
+            self.run_mut(child).reload = Some(Reloading { deadline, told_at: now, said: false, heard });
+            if let Reload::Notify(signal) = how {
+                out.push(Action::SignalMain(child, signal));
+            }
+            if self.unit_of(child).count(Step::Reload) > 0 {
+                self.run_step(now, child, Step::Reload, 0, out);
             }
         }
         self.settle_reload(n, out);
@@ -78,10 +96,12 @@ impl Supervisor {
     pub(super) fn reload_step_ended(&mut self, now: Nanos, child: ChildId, at: u16, good: bool, out: &mut Vec<Action>) {
         let worker = &self.children[&child];
         let count = self.service(worker.service).unit().count(Step::Reload);
-        if good && at + 1 < count && worker.run.as_ref().is_some_and(|run| run.reload.is_some()) {
-            self.run_step(now, child, Step::Reload, at + 1, out);
-        } else {
-            self.reload_ended(child, good, out);
+        let Some(reload) = worker.run.as_ref().and_then(|run| run.reload.as_ref()) else { return };
+        match (good, reload.heard) {
+            (true, _) if at + 1 < count => self.run_step(now, child, Step::Reload, at + 1, out),
+            // READY=1 is still to come.
+            (true, false) => {}
+            (true, true) | (false, _) => self.reload_ended(child, good, out),
         }
     }
 
@@ -92,7 +112,8 @@ impl Supervisor {
         // Without a time the word may be about anything: it does not count (systemd.service(5), notify-reload).
         let is_about_it = note.monotonic_usec.is_some_and(|usec| usec.saturating_mul(1000) >= reload.told_at);
         reload.said |= note.reloading && is_about_it;
-        if reload.said && note.ready && run.step.is_none() {
+        reload.heard |= reload.said && note.ready;
+        if reload.heard && run.step.is_none() {
             self.reload_ended(child, true, out);
         }
     }

@@ -50,6 +50,7 @@ impl Supervisor {
     /// Goes on in the plan as it is read now. The policies are the plan's; the number, too, where the plan's own is
     /// another one than before, else a number that was asked for meanwhile stays.
     pub fn go_on(&mut self, old: &Plan, plan: &Plan, change: &Change) {
+        self.reaps = plan.entry.reaps();
         let mut before: Vec<Option<Service>> = std::mem::take(&mut self.services).into_iter().map(Some).collect();
         for (n, spec) in plan.services.iter().enumerate() {
             let id = ServiceId(n as u16);

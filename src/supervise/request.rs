@@ -25,6 +25,10 @@ impl Supervisor {
                 self.stop(now, signal, None, out);
                 out.push(Action::Answer(ask, Answer::Done("stopping".into())));
             }
+            Command::Options { service } => {
+                let answer = self.asked_for_options(service.as_deref());
+                out.push(Action::Answer(ask, answer.unwrap_or_else(Answer::Refused)));
+            }
             Command::Scale { service, number } => {
                 let answer = self.asked_to_scale(now, service.as_deref(), &|_| number, out);
                 out.push(Action::Answer(ask, answer.unwrap_or_else(Answer::Refused)));
@@ -93,6 +97,12 @@ impl Supervisor {
         }
     }
 
+    fn asked_for_options(&self, service: Option<&str>) -> Result<Answer, String> {
+        let [n] = self.meant(service)?[..] else { return Err("which service? (options SERVICE)".into()) };
+        let service = &self.services[n];
+        Ok(Answer::Options { service: service.id, number: service.number })
+    }
+
     fn asked_to_scale(
         &mut self,
         now: Nanos,
@@ -109,6 +119,9 @@ impl Supervisor {
         let to = wanted(from);
         if to > NUMBER_MAX {
             return Err(format!("{to} workers are too many (at most {NUMBER_MAX})"));
+        }
+        if to > 1 && self.services[n].policy.singleton {
+            return Err(format!("{} is a singleton: one worker at most", self.services[n].name));
         }
         self.scale(now, n, to, out);
         Ok(Answer::Scaled { service: self.services[n].id, from, to })
@@ -151,6 +164,7 @@ impl Supervisor {
         for n in (0..self.services.len()).filter(|n| numbered(&self.services[*n])).collect::<Vec<_>>() {
             let (number, name) = (self.services[n].number, &self.services[n].name);
             match number {
+                1.. if more && self.services[n].policy.singleton => {}
                 0 | 1 if !more => {
                     let message = format!("{name}: TTOU would leave no worker (prebindctl stop, or scale 0)");
                     out.push(Action::Report(Happening::Refused(message)));
@@ -234,8 +248,8 @@ fn empty_status(now: Nanos, service: &Service) -> ServiceStatus {
         let next_try_ns = match slot.pending {
             Pending::Waiting { until } => Some(until.saturating_sub(now)),
             Pending::Due => Some(0),
-            Pending::Behind { wait_ns, .. } => Some(wait_ns),
-            Pending::Nothing | Pending::Over => return None,
+            Pending::Behind { decided: true, .. } => Some(0),
+            Pending::Behind { decided: false, .. } | Pending::Nothing | Pending::Over => return None,
         };
         let last_exit = slot.last_exit.map(|(how, at)| (how, now.saturating_sub(at)));
         Some(WorkerStatus {

@@ -43,6 +43,9 @@ pub(super) struct Service {
     pub(super) added: bool,
     /// Nobody asks for it any more.
     pub(super) retired: bool,
+    /// With a space between starts: the next one is not before.
+    #[serde(default)]
+    next_start_at: Nanos,
     /// What was configured meanwhile (einhorn's `config`), in the place of the plan's.
     pub(super) configured: Settings,
     /// The number that the plan asks for since it was read anew.
@@ -69,6 +72,9 @@ pub(super) struct Service {
     pub(super) failed: Option<String>,
     /// Something of it ran since it was last said to be inactive.
     pub(super) was_active: bool,
+    /// Workers in a row that died before one was ready.
+    #[serde(default)]
+    pub(super) unready_deaths: u32,
     /// Its workers read their configuration again.
     pub(super) reloads: Option<super::reload::Reloads>,
 }
@@ -99,6 +105,7 @@ impl Service {
             added: false,
             retired: spec.retired,
             scale_to: None,
+            next_start_at: 0,
             configured: Settings::default(),
             first_start: true,
             rollout: None,
@@ -112,6 +119,7 @@ impl Service {
             triggers: Vec::new(),
             failed: None,
             was_active: false,
+            unready_deaths: 0,
             reloads: None,
         }
     }
@@ -243,6 +251,10 @@ impl Supervisor {
             if service.unacked >= service.unacked_max() || !service.has_room() {
                 return;
             }
+            if now < service.next_start_at {
+                service.set_pending(slot, Pending::Waiting { until: service.next_start_at });
+                continue;
+            }
             let limit = service.policy.unit.as_ref().and_then(|unit| unit.start_limit);
             if !service.slots[slot as usize].may_start(now, limit) {
                 service.slots[slot as usize].limit_hit = true;
@@ -252,6 +264,7 @@ impl Supervisor {
                 continue;
             }
             service.set_pending(slot, Pending::Nothing);
+            service.next_start_at = if service.policy.spacing_ns > 0 { now + service.policy.spacing_ns } else { 0 };
             self.start(now, n, slot, out);
         }
         let service = &mut self.services[n];
@@ -274,6 +287,9 @@ impl Supervisor {
         }
         service.unacked += u32::from(worker.unacked());
         service.ready += u32::from(worker.ready_since().is_some());
+        if worker.ready_since().is_some() {
+            service.unready_deaths = 0;
+        }
     }
 
     /// A child is no more.
@@ -287,9 +303,8 @@ impl Supervisor {
             service.alive -= 1;
             service.give_back_index(worker.index);
         }
-        let (id, slot) = (worker.service, worker.slot);
         out.push(Action::Forget(child));
-        self.free_slot(now, id, slot, child);
+        self.free_slot(now, child, &worker);
     }
 
     /// A worker that was starting or ready no longer counts for its slot, by no will of ours. Says what becomes of it.
@@ -324,6 +339,7 @@ impl Supervisor {
         service.due -= u32::from(slot.pending == Pending::Due);
         let next = slot.after_failure(now, ready_ns, service.policy.backoff_base_ns);
         service.due += u32::from(slot.pending == Pending::Due);
+        service.unready_deaths += u32::from(ready_ns.is_none());
         self.new_worker_failed(now, id, child, failure, out);
         next
     }

@@ -41,12 +41,12 @@ pub(super) enum Pending {
     Due,
     /// Its back-off.
     Waiting { until: Nanos },
-    /// Its worker is to be gone, with all that comes after it; then its back-off, from there on.
+    /// Its worker is to be gone, with all that comes after it.
     Behind {
         /// Of whom.
         child: ChildId,
-        /// How long.
-        wait_ns: Nanos,
+        /// Then it is its turn; else how the worker's life went decides.
+        decided: bool,
     },
     /// Its worker ended and is not to be started again.
     Over,

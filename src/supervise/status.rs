@@ -21,6 +21,13 @@ pub enum Answer {
         /// After.
         to: u32,
     },
+    /// To `Options`: the plan's, but for the number.
+    Options {
+        /// Which.
+        service: ServiceId,
+        /// So many workers are asked for now.
+        number: u32,
+    },
     /// Done as asked; a line for people.
     Done(String),
     /// Not done, and nothing changed (or as far as the line says).
@@ -188,8 +195,10 @@ pub enum Happening {
         /// What becomes of the slot.
         next: Next,
     },
-    /// Processes of its group live on and are told to stop.
+    /// Processes that it started live on and are told to stop.
     Leftovers(Who, Signal),
+    /// So many that workers left get that signal.
+    Orphans(u32, Signal),
     /// A worker could not be started.
     SpawnFailed {
         /// Which service and slot (the child never was).
@@ -264,6 +273,13 @@ pub enum Happening {
     ReplaceFailed(String),
     /// Every service has as many ready workers as asked for, for the first time.
     AllReady,
+    /// A service is hopeless: so many of its workers in a row died before one was ready.
+    GivenUp {
+        /// Which.
+        service: ServiceId,
+        /// How many.
+        deaths: u32,
+    },
     /// Stopping begins.
     Stopping,
     /// Every worker is gone.

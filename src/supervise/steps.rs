@@ -2,6 +2,7 @@
 //! end of one leads to; and what happens where it does not end.
 
 use super::planted::{self, Bug};
+use super::unit::Left;
 use super::upgrade::Failure;
 use super::verdict::RunResult;
 use super::worker::State;
@@ -64,6 +65,7 @@ impl Supervisor {
         let Some((step, at)) = self.children.get_mut(&child).and_then(|worker| worker.run.as_mut()?.step.take()) else {
             return;
         };
+        let left = Left::seen(left);
         let mut result = self.unit_of(child).judge_step(step, at, how);
         if planted::is(Bug::StepFailureIgnored) {
             result = RunResult::Success;
@@ -77,7 +79,7 @@ impl Supervisor {
         let good = result == RunResult::Success;
         match state {
             State::Preparing { .. } if good => self.go_on_preparing(now, child, Some((step, at)), out),
-            State::Preparing { .. } => self.not_prepared(now, child, step, result, how, left, out),
+            State::Preparing { .. } => self.not_prepared(now, child, step, result, left, out),
             State::Posting { .. } if good => self.go_on_posting(now, child, at, out),
             State::Posting { .. } => self.start_fails(now, child, step, result, out),
             State::Ready { .. } => self.reload_step_ended(now, child, at, good, out),
@@ -101,25 +103,21 @@ impl Supervisor {
     }
 
     /// ExecCondition= or ExecStartPre= said no.
-    #[allow(clippy::too_many_arguments)]
     fn not_prepared(
         &mut self,
         now: Nanos,
         child: ChildId,
         step: Step,
         result: RunResult,
-        how: Ended,
-        left: bool,
+        left: Left,
         out: &mut Vec<Action>,
     ) {
         if result == RunResult::Condition {
             out.push(Action::Report(Happening::Unit(UnitHappening::Skipped(self.children[&child].who(child)))));
         }
-        let run = self.run_mut(child);
-        run.note(result);
-        run.main_ended = Some(how);
+        // The lists of exit statuses are about the main process alone.
+        self.run_mut(child).note(result);
         self.leave_slot(now, child, &Failure::retry(format!("failed in {}=", step.key())), out);
-        self.run_mut(child).main_ended = None;
         self.wind_up(now, child, left, out);
     }
 
@@ -149,7 +147,7 @@ impl Supervisor {
         }
     }
 
-    fn go_on_stopping(&mut self, now: Nanos, child: ChildId, at: u16, left: bool, out: &mut Vec<Action>) {
+    fn go_on_stopping(&mut self, now: Nanos, child: ChildId, at: u16, left: Left, out: &mut Vec<Action>) {
         if at < self.unit_of(child).count(Step::Stop) {
             self.run_step(now, child, Step::Stop, at, out);
         } else if self.run_mut(child).main {
@@ -171,7 +169,7 @@ impl Supervisor {
                 self.run_mut(child).stop_done = true;
                 let failure = Failure::fatal(format!("did not come to serve: its {}= did not end in time", step.key()));
                 self.leave_slot(now, child, &failure, out);
-                self.tell_to_stop(now, child, None, out);
+                self.stop_late_starter(now, child, out);
             }
             State::Asked { .. } => {
                 out.push(Action::SignalStep(child, Signal::KILL));
@@ -190,7 +188,11 @@ impl Supervisor {
         if at < self.unit_of(child).count(Step::StopPost) && !planted::is(Bug::StopPostForgotten) {
             self.run_mut(child).cleaning = true;
             self.run_step(now, child, Step::StopPost, at, out);
-        } else {
+            return;
+        }
+        let run = self.run_mut(child);
+        run.cleaned = true;
+        if !run.cleaning || !self.ends_leftovers(now, child, Left::Perhaps, out) {
             self.gone(now, child, out);
         }
     }

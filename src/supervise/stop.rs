@@ -1,11 +1,12 @@
 //! Ways out: a worker that is told to stop, one that ended, what it leaves behind, and the end of everything.
 
 use super::planted::{self, Bug};
+use super::remains::Remains;
 use super::upgrade::Failure;
 use super::worker::{State, Worker};
-use super::{Action, Answer, AskId, ChildId, Ended, Happening, Next, Supervisor, Told, Upward};
+use super::{Action, Answer, AskId, ChildId, Ended, Happening, Next, RunResult, Supervisor, Told, Upward};
 use crate::exit::Exit;
-use crate::plan::{KillMode, Nanos, SECOND, ServiceId, Signal};
+use crate::plan::{KillMode, Late, Nanos, SECOND, ServiceId, Signal};
 use serde::{Deserialize, Serialize};
 
 /// The first look whether a dead worker's group is gone; the pauses double from here to [`LOOK_MAX_NS`].
@@ -23,13 +24,19 @@ pub(super) struct Stop {
     asks: Vec<AskId>,
     /// An interrupt was seen: the next one kills.
     interrupted: bool,
+    /// When it began.
+    #[serde(default)]
+    pub(super) since: Nanos,
+    /// What workers left, once they are gone.
+    #[serde(default)]
+    pub(super) remains: Option<Remains>,
 }
 
 impl Supervisor {
     /// The end of everything begins. `signal`: instead of each service's stop signal.
     pub(super) fn begin_stop(&mut self, now: Nanos, exit: Exit, signal: Option<Signal>, out: &mut Vec<Action>) {
         debug_assert!(self.stopping.is_none());
-        self.stopping = Some(Stop { exit, asks: Vec::new(), interrupted: false });
+        self.stopping = Some(Stop { exit, asks: Vec::new(), interrupted: false, since: now, remains: None });
         out.push(Action::Report(Happening::Stopping));
         out.push(Action::Upward(Upward::Stopping));
         if self.replacing.is_some() {
@@ -63,6 +70,7 @@ impl Supervisor {
             Told::Upgrade => drop(self.replace_and_upgrade(None, None, out)),
             Told::More | Told::Fewer if self.stopping.is_none() => self.step_number(now, told == Told::More, out),
             Told::More | Told::Fewer => {}
+            Told::Forward(signal) => self.forward(signal, out),
         }
     }
 
@@ -87,6 +95,7 @@ impl Supervisor {
         for child in untold {
             self.tell_to_stop(now, child, signal, out);
         }
+        self.kill_remains(now, out);
         if let Some(signal) = signal {
             for (child, worker) in self.children.iter_mut().filter(|(_, worker)| worker.has_main()) {
                 worker.note_told(now, signal);
@@ -119,6 +128,7 @@ impl Supervisor {
         for child in all {
             self.kill(now, child, out);
         }
+        self.kill_remains(now, out);
     }
 
     /// Asks a worker to stop, with its service's stop signal or another one. It must be out of its slot.
@@ -156,7 +166,8 @@ impl Supervisor {
     fn let_go(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
         let run = self.run_mut(child);
         (run.main, run.step) = (false, None);
-        if matches!(self.children[&child].state, State::Cleaning { .. }) {
+        let cleaned = run.cleaned;
+        if cleaned || matches!(self.children[&child].state, State::Cleaning { .. }) {
             self.gone(now, child, out);
         } else {
             self.clean_up(now, child, 0, out);
@@ -166,16 +177,20 @@ impl Supervisor {
     /// Nothing helps against what is left of it.
     fn given_up(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
         match self.run_of(child) {
-            Some(_) => self.clean_up(now, child, 0, out),
-            None => self.gone(now, child, out),
+            Some(run) if !run.cleaned => self.clean_up(now, child, 0, out),
+            Some(_) | None => self.gone(now, child, out),
         }
     }
 
     /// The stop signal to whom it is meant for.
     fn signal_stop(&self, child: ChildId, signal: Signal, out: &mut Vec<Action>) {
         let worker = &self.children[&child];
-        let Some(unit) = &self.service(worker.service).policy.unit else {
-            return out.push(Action::SignalMain(child, signal));
+        let policy = &self.service(worker.service).policy;
+        let Some(unit) = &policy.unit else {
+            return out.push(match policy.stops_group {
+                true => Action::SignalGroup(child, signal),
+                false => Action::SignalMain(child, signal),
+            });
         };
         let step = worker.run.as_ref().is_some_and(|run| run.step.is_some());
         let more = unit.kill.hup_too.then_some(Signal::HUP);
@@ -198,16 +213,31 @@ impl Supervisor {
     /// A stopping worker's patience is over: it is told, or, if it was told, killed.
     pub(super) fn patience_over(&mut self, now: Nanos, child: ChildId, told: Option<Signal>, out: &mut Vec<Action>) {
         match told {
+            // A unit that said so itself is not told again (systemd.service(5)).
+            None if self.run_of(child).is_some() => self.too_late(now, child, Signal::KILL, out),
             None => self.tell_to_stop(now, child, None, out),
-            Some(_) => self.kill(now, child, out),
+            Some(signal) => self.too_late(now, child, signal, out),
         }
     }
 
-    fn kill(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+    /// It did not stop in time: killed, or, as its unit says, aborted before that.
+    fn too_late(&mut self, now: Nanos, child: ChildId, told: Signal, out: &mut Vec<Action>) {
+        if self.run_of(child).is_some() {
+            let kill = self.unit_of(child).kill;
+            self.run_mut(child).note(RunResult::Timeout);
+            if kill.stop_late == Late::Abort && told != kill.watchdog_signal {
+                return self.tell_to_stop(now, child, Some(kill.watchdog_signal), out);
+            }
+        }
+        self.kill(now, child, out);
+    }
+
+    pub(super) fn kill(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
         let Some(worker) = self.children.get(&child) else { return };
         let state = match worker.state {
             State::Lingering { look_at, pause_ns, give_up_at, .. } => {
-                State::Lingering { kill_at: None, look_at, pause_ns, give_up_at: give_up_at.or(Some(now + GIVE_UP_NS)) }
+                let give_up_at = give_up_at.or(Some(now + GIVE_UP_NS));
+                State::Lingering { told: true, kill_at: None, look_at, pause_ns, give_up_at }
             }
             State::Cleaning { .. } => State::Cleaning { deadline: None },
             State::Preparing { .. } | State::Starting { .. } | State::Posting { .. } | State::Ready { .. } => {
@@ -266,6 +296,9 @@ impl Supervisor {
         } else {
             Next::Nothing
         };
+        if self.stopping.is_some() && self.service(id).policy.stop_passes_code {
+            self.note_exit(id, how);
+        }
         out.push(Action::Report(Happening::Exited { who, how, unexpected, was_ready, next }));
         if group_left && !planted::is(Bug::LeftoversIgnored) {
             self.linger(now, child, killed, out);
@@ -284,32 +317,23 @@ impl Supervisor {
     fn slot_over(&mut self, id: ServiceId, child: ChildId, how: Ended) {
         let slot = self.children[&child].slot;
         self.release(child);
-        let passes = self.passes_exit_code(id);
-        let service = self.service_mut(id);
-        service.set_pending(slot, super::slot::Pending::Over);
-        let exit = match how {
-            Ended::Code(0) => Exit::Done,
-            _ if !passes => Exit::Done,
-            Ended::Code(code) => Exit::Code(code),
-            Ended::Signal(signal) | Ended::Dumped(signal) => Exit::Signal(signal.0.unsigned_abs() as u8),
-            Ended::Unseen => Exit::Failed,
-        };
-        if service.exit.is_none_or(|before| before == Exit::Done) {
-            service.exit = Some(exit);
-        }
+        self.service_mut(id).set_pending(slot, super::slot::Pending::Over);
+        self.note_exit(id, how);
     }
 
-    /// Others of its group live on: no orphan goes on serving old code.
+    /// Others that it started live on: no orphan goes on serving old code.
     pub(super) fn linger(&mut self, now: Nanos, child: ChildId, killed: bool, out: &mut Vec<Action>) {
         let worker = &self.children[&child];
         let policy = &self.service(worker.service).policy;
-        let signal = if killed { Signal::KILL } else { policy.stop_signal };
+        let last = policy.unit.as_ref().map_or(Signal::KILL, |unit| unit.kill.final_signal);
+        let signal = if killed { last } else { policy.stop_signal };
         let kill_at = (!killed).then(|| now.saturating_add(policy.stop_timeout_ns));
         out.push(Action::Report(Happening::Leftovers(worker.who(child), signal)));
         out.push(Action::SignalGroup(child, signal));
         self.set_state(
             child,
             State::Lingering {
+                told: true,
                 kill_at,
                 look_at: now + LOOK_FIRST_NS,
                 pause_ns: LOOK_FIRST_NS,
@@ -318,20 +342,37 @@ impl Supervisor {
         );
     }
 
+    /// The same where nobody may be left: who is there at the next look is told. `killed`: with the last signal.
+    pub(super) fn linger_unseen(&mut self, now: Nanos, child: ChildId, killed: bool) {
+        let (look_at, give_up_at) = (now + LOOK_FIRST_NS, killed.then_some(now + GIVE_UP_NS));
+        let state = State::Lingering { told: false, kill_at: None, look_at, pause_ns: LOOK_FIRST_NS, give_up_at };
+        self.set_state(child, state);
+    }
+
     /// A deadline of a lingering group.
     pub(super) fn look_again(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
-        let State::Lingering { kill_at, look_at, pause_ns, give_up_at } = self.children[&child].state else { return };
+        let State::Lingering { told, kill_at, look_at, pause_ns, give_up_at } = self.children[&child].state else {
+            return;
+        };
+        if !told && look_at <= now {
+            self.linger(now, child, give_up_at.is_some(), out);
+            return;
+        }
         if give_up_at.is_some_and(|at| at <= now) {
             self.given_up(now, child, out);
             return;
         }
         if kill_at.is_some_and(|at| at <= now) {
+            let worker = self.children.get_mut(&child).filter(|worker| worker.told.is_none());
+            if let Some(run) = worker.and_then(|worker| worker.run.as_deref_mut()) {
+                run.note(RunResult::Timeout);
+            }
             self.kill(now, child, out);
             return;
         }
         if look_at <= now {
             let pause_ns = (pause_ns * 2).min(LOOK_MAX_NS);
-            self.set_state(child, State::Lingering { kill_at, look_at: now + pause_ns, pause_ns, give_up_at });
+            self.set_state(child, State::Lingering { told, kill_at, look_at: now + pause_ns, pause_ns, give_up_at });
             out.push(Action::LookGroup(child));
         }
     }
@@ -340,13 +381,16 @@ impl Supervisor {
     pub(super) fn notice_end(&mut self, now: Nanos, out: &mut Vec<Action>) {
         let mut asked_for = self.services.iter().filter(|service| !service.retired);
         if self.stopping.is_none() && asked_for.all(super::service::Service::is_finished) {
-            let exit = self.services.iter().filter_map(|service| service.exit).find(|exit| *exit != Exit::Done);
-            self.begin_stop(now, exit.unwrap_or(Exit::Done), None, out);
+            self.begin_stop(now, self.noted_exit(|_| true), None, out);
         }
-        if !self.children.is_empty() {
+        if !self.children.is_empty() || self.stopping.is_none() || !self.nothing_remains(out) {
             return;
         }
+        let noted = self.noted_exit(|service| service.policy.stop_passes_code);
         let Some(stop) = &mut self.stopping else { return };
+        if stop.exit == Exit::Done {
+            stop.exit = noted;
+        }
         for ask in stop.asks.drain(..) {
             out.push(Action::Answer(ask, Answer::Done("stopped".into())));
         }

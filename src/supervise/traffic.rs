@@ -32,6 +32,7 @@ impl Service {
         match self.failed {
             Some(_) => "failed",
             None if self.asleep || (self.per_connection() && self.alive == 0) => "listening",
+            None if self.is_over() && self.exit.is_some_and(|exit| exit != Exit::Done) => "failed",
             None if self.is_over() => "over",
             None => "active",
         }

@@ -7,7 +7,7 @@ use super::service::Service;
 use super::slot::Pending;
 use super::upgrade::Failure;
 use super::verdict::{RunResult, UnitPolicy};
-use super::worker::{State, soonest};
+use super::worker::{Look, State, Worker, soonest};
 use super::{Action, ChildId, Ended, Found, Happening, HowReady, Next, Start, Supervisor};
 use crate::exit::Exit;
 use crate::plan::{AckMode, KillMode, Kind, Nanos, SECOND, ServiceId, Signal, Step};
@@ -15,6 +15,21 @@ use serde::{Deserialize, Serialize};
 
 /// How often a pid file that is not there yet is looked for.
 const FIND_PAUSE_NS: Nanos = SECOND / 50;
+
+/// What a worker left behind of its processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    Nobody,
+    /// To be looked for.
+    Perhaps,
+    Some,
+}
+
+impl Left {
+    pub(super) fn seen(left: bool) -> Left {
+        if left { Left::Some } else { Left::Nobody }
+    }
+}
 
 /// What a unit's worker is beside its main process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,6 +51,14 @@ pub(super) struct Run {
     pub(super) cleaning: bool,
     /// Its first process ended; the main one is looked for.
     pub(super) finding: bool,
+    /// It was found, or several could be it.
+    pub(super) found: bool,
+    /// Nobody knows which process is the main one: it is ready while any is left. When to look, and how long to wait then.
+    pub(super) headless: Option<Look>,
+    /// ExecStopPost= ended; what is left is done with, then it is gone.
+    pub(super) cleaned: bool,
+    /// How long it had been ready when it left its slot.
+    pub(super) was_ready_ns: Option<Nanos>,
     /// Ready until then at most.
     pub(super) runtime_until: Option<Nanos>,
     /// It reads its configuration again.
@@ -56,6 +79,10 @@ impl Run {
             stop_done: false,
             cleaning: false,
             finding: false,
+            found: false,
+            headless: None,
+            cleaned: false,
+            was_ready_ns: None,
             runtime_until: None,
             reload: None,
             source,
@@ -64,7 +91,8 @@ impl Run {
 
     /// When a worker that is ready needs a tick for its own sake.
     pub(super) fn ready_deadline(&self) -> Option<Nanos> {
-        soonest(self.runtime_until, self.reload.as_ref().map(|reload| reload.deadline))
+        let own = soonest(self.runtime_until, self.reload.as_ref().map(|reload| reload.deadline));
+        soonest(own, self.headless.map(|look| look.at))
     }
 
     /// The first thing that went wrong counts.
@@ -78,6 +106,27 @@ impl Run {
 impl Service {
     pub(super) fn unit(&self) -> &UnitPolicy {
         self.policy.unit.as_deref().expect("a unit's service")
+    }
+
+    /// Whether the slot of a worker that is gone is started again, and when.
+    fn decide(&mut self, now: Nanos, slot: u32, run: &Run) {
+        if !self.unit().starts_again(run.result, run.main_ended) {
+            self.set_pending(slot, Pending::Over);
+            let exit = if run.result.is_failure() { Exit::Failed } else { Exit::Done };
+            if self.exit.is_none_or(|before| before == Exit::Done) {
+                self.exit = Some(exit);
+            }
+            return;
+        }
+        let place = &mut self.slots[slot as usize];
+        if run.was_ready_ns.is_some_and(|ready| ready >= 10 * SECOND) {
+            place.deaths = 0;
+        }
+        let restarts = place.deaths;
+        place.deaths = place.deaths.saturating_add(1);
+        let wait_ns = self.unit().wait_ns(restarts);
+        let until = now.saturating_add(wait_ns);
+        self.set_pending(slot, if wait_ns == 0 { Pending::Due } else { Pending::Waiting { until } });
     }
 
     /// Whether its workers may overlap: a daemon with a pid file is one at a time.
@@ -122,16 +171,18 @@ impl Supervisor {
         let run = self.run_mut(child);
         run.was_ready = true;
         run.runtime_until = max.map(|max| now.saturating_add(max));
-        if !run.main && !remain {
+        if !run.main && run.headless.is_none() && (!remain || run.result.is_failure()) {
             self.leave_slot(now, child, &Failure::retry("is over"), out);
-            self.wind_up(now, child, true, out);
+            self.wind_up(now, child, Left::Perhaps, out);
         }
     }
 
     /// The main process of a unit's worker ended.
     pub(super) fn unit_exited(&mut self, now: Nanos, child: ChildId, how: Ended, left: bool, out: &mut Vec<Action>) {
+        self.counts_as_started(now, child, out);
         let worker = &self.children[&child];
-        let (who, service, was_ready) = (worker.who(child), worker.service, worker.ready_since().is_some());
+        let (who, service) = (worker.who(child), worker.service);
+        let was_ready = self.run_of(child).is_some_and(|run| run.was_ready);
         let (state, notify) = (worker.state.clone(), self.service(service).policy.ack == AckMode::Notify);
         let unit = self.service(service).unit();
         let (kind, remain, parts) = (unit.kind.clone(), unit.remain, unit.parts.len());
@@ -139,7 +190,9 @@ impl Supervisor {
         let mut result = unit.judge(how, run.start.part);
         let next_part = usize::from(run.start.part) + 1;
         let run = self.run_mut(child);
-        (run.main, run.main_ended) = (false, Some(how));
+        // The first process of a daemon is not its main one.
+        let first = matches!(kind, Kind::Forking { .. }) && !run.found;
+        (run.main, run.main_ended) = (false, (!first).then_some(how));
         if let (State::Starting { .. }, RunResult::Success) = (&state, result) {
             match kind {
                 Kind::Oneshot if next_part < parts => {
@@ -165,17 +218,32 @@ impl Supervisor {
                 next: Next::Nothing,
             }));
         }
+        if matches!(state, State::Posting { .. }) && run.step.is_some() {
+            // ExecStartPost= is not cut short: what comes after it finds that nothing is left to be ready.
+            let next = Next::Nothing;
+            return out.push(Action::Report(Happening::Exited { who, how, unexpected: true, was_ready, next }));
+        }
         let unexpected = !matches!(state, State::Stopping { told: Some(_), .. } | State::Asked { .. });
         if let Some(slot) = self.service_mut(service).slots.get_mut(who.slot as usize) {
             slot.last_exit = Some((how, now));
         }
         let next = if unexpected { self.leave_slot(now, child, &Failure::ended(how), out) } else { Next::Nothing };
         out.push(Action::Report(Happening::Exited { who, how, unexpected, was_ready, next }));
-        self.after_main(now, child, left, out);
+        self.after_main(now, child, Left::seen(left), out);
+    }
+
+    /// Who is ready as soon as it runs was so, however short that was.
+    fn counts_as_started(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        let worker = &self.children[&child];
+        let policy = &self.service(worker.service).policy;
+        let simple = policy.unit.as_ref().is_some_and(|unit| unit.kind == Kind::Simple);
+        if simple && policy.ack == AckMode::After(0) && matches!(worker.state, State::Starting { .. }) {
+            self.becomes_ready(now, child, HowReady::Time, out);
+        }
     }
 
     /// Without its main process: a command that runs around it ends first, then what is left is done with.
-    fn after_main(&mut self, now: Nanos, child: ChildId, left: bool, out: &mut Vec<Action>) {
+    fn after_main(&mut self, now: Nanos, child: ChildId, left: Left, out: &mut Vec<Action>) {
         if self.run_mut(child).step.is_none() {
             return self.wind_up(now, child, left, out);
         }
@@ -189,34 +257,56 @@ impl Supervisor {
     }
 
     /// Nothing of the worker runs that it started itself: ExecStop= where it ended well, then what it left behind, then
-    /// ExecStopPost=. `left`: others of it may live on.
-    pub(super) fn wind_up(&mut self, now: Nanos, child: ChildId, left: bool, out: &mut Vec<Action>) {
-        let unit = self.unit_of(child);
-        let (stops, mode) = (unit.count(Step::Stop), unit.kill.mode);
+    /// ExecStopPost=.
+    pub(super) fn wind_up(&mut self, now: Nanos, child: ChildId, left: Left, out: &mut Vec<Action>) {
+        let stops = self.unit_of(child).count(Step::Stop);
         let run = self.run_mut(child);
         let by_itself = run.result == RunResult::Success && run.was_ready && !run.stop_done;
         if by_itself && stops > 0 {
             run.stop_done = true;
             return self.run_step(now, child, Step::Stop, 0, out);
         }
-        if left && matches!(mode, KillMode::Group | KillMode::Mixed) && !planted::is(Bug::LeftoversIgnored) {
-            let killed = matches!(self.children[&child].state, State::Stopping { told: Some(Signal::KILL), .. });
-            self.linger(now, child, killed, out);
-            out.push(Action::LookGroup(child));
-        } else {
+        if !self.ends_leftovers(now, child, left, out) {
             self.clean_up(now, child, 0, out);
         }
+    }
+
+    /// What a unit's worker left behind is told to stop, where its KillMode= says so. False: there is nothing to wait for.
+    pub(super) fn ends_leftovers(&mut self, now: Nanos, child: ChildId, left: Left, out: &mut Vec<Action>) -> bool {
+        let kill = self.unit_of(child).kill;
+        // KillMode=mixed has no stop signal for what is left, only the last one.
+        let killed = kill.mode == KillMode::Mixed
+            || matches!(self.children[&child].state, State::Stopping { told: Some(Signal::KILL), .. });
+        let told = kill.mode == KillMode::Group || kill.mode == KillMode::Mixed;
+        if left == Left::Nobody || !told || (killed && !kill.kill) || planted::is(Bug::LeftoversIgnored) {
+            return false;
+        }
+        match left {
+            Left::Perhaps => self.linger_unseen(now, child, killed),
+            Left::Some | Left::Nobody => self.linger(now, child, killed, out),
+        }
+        out.push(Action::LookGroup(child));
+        true
     }
 
     /// Nothing is left of a group.
     pub(super) fn group_gone(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
         match self.run_of(child) {
             None => self.gone(now, child, out),
-            Some(_) if matches!(self.children[&child].state, State::Lingering { .. }) => {
-                self.clean_up(now, child, 0, out);
-            }
-            Some(_) => {}
+            Some(run) => match self.children[&child].state {
+                State::Lingering { .. } if run.cleaned => self.gone(now, child, out),
+                State::Lingering { .. } => self.clean_up(now, child, 0, out),
+                State::Ready { .. } if run.headless.is_some() => self.headless_ended(now, child, out),
+                _ => {}
+            },
         }
+    }
+
+    /// The last process of a worker without a main one is gone.
+    fn headless_ended(&mut self, now: Nanos, child: ChildId, out: &mut Vec<Action>) {
+        self.run_mut(child).headless = None;
+        self.leave_slot(now, child, &Failure::retry("is over"), out);
+        self.wind_up(now, child, Left::Nobody, out);
     }
 
     /// A unit's worker is to stop. True: it is being asked, or there is no process to be told.
@@ -226,6 +316,7 @@ impl Supervisor {
         let (stop_done, stepping) = (run.stop_done, run.step.is_some());
         let stop_ns = self.service(self.children[&child].service).policy.stop_timeout_ns;
         let remains = run.was_ready && !run.main;
+        let left = if run.headless.is_some() { Left::Some } else { Left::Perhaps };
         if (ready || remains) && !stop_done && stops > 0 && matches!(self.children[&child].state, State::Ready { .. }) {
             self.run_mut(child).stop_done = true;
             if stepping {
@@ -238,7 +329,7 @@ impl Supervisor {
         }
         self.run_mut(child).stop_done = true;
         if !self.run_mut(child).main && !stepping {
-            self.wind_up(now, child, true, out);
+            self.wind_up(now, child, left, out);
             return true;
         }
         false
@@ -254,7 +345,13 @@ impl Supervisor {
         match found {
             Found::Yes => {
                 let run = self.run_mut(child);
-                (run.main, run.main_ended) = (true, None);
+                (run.main, run.found) = (true, true);
+                self.becomes_ready(now, child, HowReady::Ended, out);
+            }
+            Found::Several => {
+                let run = self.run_mut(child);
+                run.found = true;
+                run.headless = Some(Look::first(now));
                 self.becomes_ready(now, child, HowReady::Ended, out);
             }
             Found::NotYet => {
@@ -269,48 +366,37 @@ impl Supervisor {
                 run.was_ready = !named;
                 run.note(if named { RunResult::Protocol } else { RunResult::Success });
                 self.leave_slot(now, child, &Failure::retry("left no process behind"), out);
-                self.wind_up(now, child, false, out);
+                self.wind_up(now, child, Left::Nobody, out);
             }
         }
     }
 
-    /// What becomes of the slot of a unit's worker that left it by itself.
+    /// A unit's worker left its slot by itself. What becomes of that is decided when it is gone, with all that its commands
+    /// may still add; the answer is what it would be now.
     pub(super) fn after_unit(&mut self, id: ServiceId, slot: u32, child: ChildId, was_ready_ns: Option<Nanos>) -> Next {
-        let run = self.run_of(child).expect("a unit's worker");
+        let run = self.run_mut(child);
+        run.was_ready_ns = was_ready_ns;
         let (result, how) = (run.result, run.main_ended);
         let service = self.service_mut(id);
-        if !service.unit().starts_again(result, how) {
-            service.set_pending(slot, Pending::Over);
-            let exit = if result.is_failure() { Exit::Failed } else { Exit::Done };
-            if service.exit.is_none_or(|before| before == Exit::Done) {
-                service.exit = Some(exit);
-            }
-            return Next::Nothing;
-        }
-        let place = &mut service.slots[slot as usize];
-        if was_ready_ns.is_some_and(|ready| ready >= 10 * SECOND) {
-            place.deaths = 0;
-        }
-        let restarts = place.deaths;
-        place.deaths = place.deaths.saturating_add(1);
-        let wait_ns = service.unit().wait_ns(restarts);
-        if planted::is(Bug::StartedTooSoon) {
+        let again = service.unit().starts_again(result, how);
+        if again && planted::is(Bug::StartedTooSoon) {
             service.set_pending(slot, Pending::Due);
             return Next::Now;
         }
-        service.set_pending(slot, Pending::Behind { child, wait_ns });
-        Next::After(wait_ns)
+        service.set_pending(slot, Pending::Behind { child, decided: false });
+        if again { Next::After(service.unit().wait_ns(service.slots[slot as usize].deaths)) } else { Next::Nothing }
     }
 
     /// A worker is gone: whoever waits for that goes on.
-    pub(super) fn free_slot(&mut self, now: Nanos, id: ServiceId, slot: u32, child: ChildId) {
-        let service = self.service_mut(id);
+    pub(super) fn free_slot(&mut self, now: Nanos, child: ChildId, gone: &Worker) {
+        let (service, slot) = (self.service_mut(gone.service), gone.slot);
         let Some(place) = service.slots.get(slot as usize) else { return };
-        if let Pending::Behind { child: before, wait_ns } = place.pending
-            && before == child
-        {
-            let until = now.saturating_add(wait_ns);
-            service.set_pending(slot, if wait_ns == 0 { Pending::Due } else { Pending::Waiting { until } });
+        match (place.pending, &gone.run) {
+            (Pending::Behind { child: before, .. }, _) if before != child => {}
+            (Pending::Behind { decided: true, .. }, _) => service.set_pending(slot, Pending::Due),
+            (Pending::Behind { decided: false, .. }, Some(run)) => service.decide(now, slot, run),
+            (Pending::Behind { .. } | Pending::Nothing | Pending::Due | Pending::Waiting { .. } | Pending::Over, _) => {
+            }
         }
     }
 
@@ -323,7 +409,7 @@ impl Supervisor {
             .collect();
         for (number, child) in &slots {
             self.release(*child);
-            self.services[n].set_pending(*number, Pending::Behind { child: *child, wait_ns: 0 });
+            self.services[n].set_pending(*number, Pending::Behind { child: *child, decided: true });
             self.tell_to_stop(now, *child, None, out);
         }
         slots.len() as u32

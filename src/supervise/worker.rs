@@ -23,6 +23,12 @@ pub(super) struct Worker {
     pub(super) told: Option<Box<Told>>,
     /// What a unit's worker is beside its main process.
     pub(super) run: Option<Box<Run>>,
+    /// It is to be replaced then, having served long enough.
+    #[serde(default)]
+    pub(super) expires_at: Option<Nanos>,
+    /// It was to be replaced, and waits for its turn.
+    #[serde(default)]
+    pub(super) overdue: bool,
 }
 
 /// What a worker was told to stop with.
@@ -66,8 +72,10 @@ pub(super) enum State {
         /// When it is told (or, if it was, killed); `None` once killed.
         patience_until: Option<Nanos>,
     },
-    /// Its main process ended; others of its group live on.
+    /// Its main process ended; others that it started live on.
     Lingering {
+        /// They were told to stop; else they are once they are seen.
+        told: bool,
         /// When they are killed; `None` once done.
         kill_at: Option<Nanos>,
         /// When to look whether they are gone.
@@ -130,6 +138,8 @@ impl Worker {
             status: None,
             told: None,
             run: None,
+            expires_at: None,
+            overdue: false,
         }
     }
 
@@ -167,7 +177,8 @@ impl Worker {
             }
             State::Preparing { deadline } | State::Posting { deadline } | State::Asked { deadline } => Some(deadline),
             State::Ready { watchdog_at, .. } => {
-                soonest(watchdog_at, self.run.as_ref().and_then(|run| run.ready_deadline()))
+                let unit = self.run.as_ref().and_then(|run| run.ready_deadline());
+                soonest(soonest(watchdog_at, unit), self.expires_at)
             }
             State::Cleaning { deadline } => deadline,
             State::Stopping { patience_until, .. } => patience_until,

@@ -6,6 +6,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
@@ -120,7 +121,9 @@ impl Case {
         // Pids differ, and who of parent and child speaks first.
         let mut said: Vec<&String> = said.iter().filter(|line| !line.starts_with("Child")).collect();
         said.sort();
+        let own = format!(" from PID {}/", std::process::id());
         let cut = |line: &&String| {
+            let line = line.replace(&own, " by this PID/");
             line.split(" from ").next().and_then(|line| line.split(" as PID").next().map(str::to_owned))
         };
         let said: Vec<String> = said.iter().filter_map(cut).collect();
@@ -170,16 +173,25 @@ fn seqpacket(path: &Path) -> OwnedFd {
 
 #[test]
 fn a_child_for_each_connection_finds_the_same() {
-    for options in [&["-a", "-l", "127.0.0.1:PORT", "--fdname=web"][..], &["-a", "--inetd", "-l", "127.0.0.1:PORT"]] {
+    let cases: [&[&str]; 3] = [
+        &["-a", "-l", "127.0.0.1:PORT", "--fdname=web"],
+        &["-a", "--inetd", "-l", "127.0.0.1:PORT"],
+        &["-a", "-l", "DIR/s"],
+    ];
+    for options in cases {
         let reports = both(&TempDir::new()).map(|tool| {
             let case = Case::new();
             let mut running = case.start(&tool, options);
-            let _client = TcpStream::connect(("127.0.0.1", case.port)).expect("it listens");
+            let _client: OwnedFd = match options[options.len() - 1] {
+                "DIR/s" => UnixStream::connect(case.dir.path().join("s")).expect("it listens").into(),
+                _ => TcpStream::connect(("127.0.0.1", case.port)).expect("it listens").into(),
+            };
             running.wait_for("Child");
             assert!(running.said.last().is_some_and(|line| line.ends_with("died with code 0")), "{:?}", running.said);
             case.report(&running.said)
         });
         assert!(reports[0].contains("accepts 0"), "{options:?}: {}", reports[0]);
+        assert!(options.contains(&"DIR/s") == reports[0].contains("by this PID/UID"), "{options:?}: {}", reports[0]);
         assert_eq!(reports[0], reports[1], "{options:?}: the tool's on the left, ours on the right");
     }
 }

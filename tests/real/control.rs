@@ -1,6 +1,6 @@
 //! Chapter "Control": the socket and prebindctl; and that no client can hurt the service.
 
-use crate::harness::{Lines, Prebind, Setup, TempDir, prebindctl_path, proc};
+use crate::harness::{Lines, Prebind, Setup, TempDir, prebindctl_path, probe, proc};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -348,5 +348,30 @@ except OSError as error:
     let said = String::from_utf8_lossy(&output.stdout).to_lowercase();
     assert!(said.contains("refused") || said.contains("permission"), "{said}");
     unharmed(&mut prebind, &pids);
+    prebind.stop();
+}
+
+/// Circus's words, as its users type them.
+#[test]
+fn words_of_circusctl() {
+    let mut prebind =
+        Setup::new(&["-b", "web=127.0.0.1:0", "-n", "2", "-c", "web", "--"]).and(&[probe::path()]).start();
+    prebind.wait_ready();
+    let said = |prebind: &Prebind, words: &[&str]| prebind.ctl(words).code(0).stdout.trim_end().to_owned();
+    assert_eq!(said(&prebind, &["list"]), "web");
+    assert_eq!(said(&prebind, &["numwatchers"]), "1");
+    assert_eq!(said(&prebind, &["numprocesses", "WEB"]), "2", "names are Circus's in any case");
+    assert!(said(&prebind, &["listsockets"]).starts_with("web: tcp 127.0.0.1:"));
+    assert_eq!(said(&prebind, &["incr"]), "3");
+    prebind.wait_number(3);
+    assert_eq!(said(&prebind, &["decr", "web", "2"]), "1");
+    let pids = prebind.wait_number(1);
+    assert_eq!(said(&prebind, &["list", "web"]), pids[0].to_string());
+    let stats: Value = serde_json::from_str(&said(&prebind, &["stats", "--json"])).expect("JSON");
+    assert_eq!(stats[0]["pid"], pids[0]);
+    assert!(stats[0]["resident_kib"].as_u64() > Some(100) && stats[0]["descriptors"].as_u64() > Some(3), "{stats}");
+    let table = said(&prebind, &["stats"]);
+    assert!(table.starts_with("SERVICE") && table.lines().count() == 2, "{table}");
+    prebind.ctl(&["list", "wep"]).code(1).says(&["there is no service wep (there is web)"]);
     prebind.stop();
 }

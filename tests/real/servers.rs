@@ -2,21 +2,22 @@
 //! service goes on, both answer again.
 
 use crate::harness::{DEADLINE, Prebind, Setup, TempDir, get, proc, wait_for};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// The directory of the applications that the servers run.
-const WORKERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/workers");
+pub(crate) const WORKERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/workers");
 
 /// A program of the Python environment that tests/setup makes.
-fn python(name: &str) -> String {
+pub(crate) fn python(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin").join(name);
     assert!(path.exists(), "{} is not there (run tests/setup)", path.display());
     path.to_str().expect("UTF-8").to_owned()
 }
 
 /// An example of this package, built beside this test.
-fn example(name: &str) -> String {
+pub(crate) fn example(name: &str) -> String {
     let test = std::env::current_exe().expect("this test");
     let path: PathBuf = test.ancestors().nth(2).expect("target/PROFILE").join("examples").join(name);
     assert!(path.exists(), "{} is not there (run cargo build --examples)", path.display());
@@ -24,7 +25,7 @@ fn example(name: &str) -> String {
 }
 
 /// Whether each of the workers answers while the others are halted.
-fn each_answers(prebind: &mut Prebind) {
+pub(crate) fn each_answers(prebind: &mut Prebind, ask: impl Fn(SocketAddr) -> std::io::Result<String>) {
     let address = prebind.inet("web");
     let workers = prebind.worker_pids();
     assert_eq!(workers.len(), 2);
@@ -33,7 +34,7 @@ fn each_answers(prebind: &mut Prebind) {
         others.iter().for_each(|group| proc::kill_group(*group, libc::SIGSTOP));
         let still = |group: &i32| proc::members(*group).into_iter().all(proc::halted);
         wait_for("the others to halt", || others.iter().all(still).then_some(()));
-        let answer = get(address, "/");
+        let answer = ask(address);
         others.iter().for_each(|group| proc::kill_group(*group, libc::SIGCONT));
         let answer = answer.unwrap_or_else(|why| panic!("worker {worker} alone: {why}\n{}", prebind.lines.all()));
         // Those that say who they are name a process of that worker's group.
@@ -46,14 +47,14 @@ fn each_answers(prebind: &mut Prebind) {
 }
 
 fn two_copies(options: &[&str], command: &[&str]) {
-    let mut prebind = Setup::new(&["-b", "web=127.0.0.1:0,n", "-n", "2", "-t", "20", "--chdir", WORKERS])
+    let mut prebind = Setup::new(&["-b", "web=127.0.0.1:0", "-n", "2", "-t", "20", "--chdir", WORKERS])
         .and(options)
         .and(&["--"])
         .and(command)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .start();
     prebind.wait_ready();
-    each_answers(&mut prebind);
+    each_answers(&mut prebind, |address| get(address, "/"));
     let before = prebind.worker_pids();
     proc::kill(before[0], libc::SIGKILL);
     // The other one and what waits in the queue: nobody is refused meanwhile.
@@ -69,7 +70,7 @@ fn two_copies(options: &[&str], command: &[&str]) {
     }
     prebind.wait_ready();
     wait_for("the killed one's children to go", || proc::members(before[0]).is_empty().then_some(()));
-    each_answers(&mut prebind);
+    each_answers(&mut prebind, |address| get(address, "/"));
     prebind.stop();
 }
 
@@ -126,7 +127,7 @@ fn while_asked(prebind: &mut Prebind, act: impl FnOnce(&mut Prebind)) {
 /// A server that says nothing and needs a second to start is upgraded while it is asked all the time: its successors
 /// are ready when they wait on the socket, not before.
 fn upgraded_under_load(command: &[&str]) {
-    let mut prebind = Setup::new(&["-b", "web=127.0.0.1:0,n", "-n", "2", "-t", "20", "--chdir", WORKERS, "-vv", "--"])
+    let mut prebind = Setup::new(&["-b", "web=127.0.0.1:0", "-n", "2", "-t", "20", "--chdir", WORKERS, "-vv", "--"])
         .and(command)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("SLOW_START_SECONDS", "1.2")
@@ -169,7 +170,7 @@ fn gunicorn_that_is_slow_or_broken_is_upgraded_or_taken_back() {
     install("import sys; print('imported', file=sys.stderr, flush=True)");
     let home = dir.join("");
     let gunicorn = python("gunicorn");
-    let options = ["-b", "web=127.0.0.1:0,n", "-n", "2", "-s", "0.2", "--min-ready", "4", "--strategy", "fleet"];
+    let options = ["-b", "web=127.0.0.1:0", "-n", "2", "-s", "0.2", "--min-ready", "4", "--strategy", "fleet"];
     let mut prebind = Setup::new(&options)
         .and(&["--chdir", &home, "--", &gunicorn, "--no-control-socket", "app:app"])
         .env("PYTHONDONTWRITEBYTECODE", "1")

@@ -93,7 +93,7 @@ fn what_a_dead_main_process_left_is_cleaned_up() {
     assert_eq!(proc::group(child), Some(main));
     proc::kill(main, libc::SIGKILL);
     wait_for("the child to be told to stop", || (!proc::alive(child)).then_some(()));
-    prebind.lines.expect(&[&main.to_string(), "group"]);
+    prebind.lines.expect(&[&main.to_string(), "processes that it started live on"]);
     prebind.wait_ready();
     prebind.stop();
 }

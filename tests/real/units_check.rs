@@ -160,6 +160,33 @@ fn protection_is_refused_or_listed() {
     }
 }
 
+/// What cannot be a unit's name is said; what is hidden is not meant.
+#[test]
+fn names_in_a_folder() {
+    let files = [("a.service", "[Service]\nExecStart=/bin/a\n"), ("a b.service", "x"), (".b.service", "x")];
+    let dir = folder(&files);
+    let path = dir.path().display().to_string();
+    let finished = check(dir, &["--unit", &path]);
+    assert!(finished.code(0).stdout.contains("/a b.service is left out: "), "{}", finished.stdout);
+    assert!(!finished.stdout.contains(".b.service"), "{}", finished.stdout);
+}
+
+/// A user that is not there is one unit's failure, and said with its name.
+#[test]
+fn an_unknown_user_fails_its_unit_alone() {
+    let good = format!("[Service]\nExecStart={} drain\n", probe::path());
+    let files = [("good.service", good.as_str()), ("bad.service", "[Service]\nExecStart=/bin/true\nGroup=nogroupp\n")];
+    let dir = folder(&files);
+    let path = dir.path().display().to_string();
+    let mut prebind = Setup::in_dir(dir, &["--unit", &path]).start();
+    prebind.lines.expect(&["bad.service", "no such group 'nogroupp'"]);
+    prebind.wait_status("one fails, one serves", |status| {
+        let state = |n: usize| status["services"][n]["state"].as_str();
+        (state(0) == Some("failed") && state(1) == Some("active")).then_some(())
+    });
+    prebind.stop();
+}
+
 #[test]
 fn problems_come_all_at_once() {
     let files = [
@@ -207,7 +234,8 @@ fn conditions_are_looked_at() {
             .to_string()
             .contains("a.service:2: ConditionPathExists=/nowhere/at/all is not met: a.service is skipped")
     );
-    check(folder(&files), &["--unit", "a.service"]).code(100).says(&["nothing is left to run"]);
+    let why = "a.service:2: ConditionPathExists=/nowhere/at/all is not met: a.service is skipped";
+    check(folder(&files), &["--unit", "a.service"]).code(100).says(&[why, "nothing is left to run"]);
     check(folder(&files), &["--unit", "c.service"]).code(100).says(&["c.service:2: AssertPathExistsGlob="]);
 }
 

@@ -115,3 +115,50 @@ fn a_process_of_the_worker_becomes_its_main_process() {
     proc::kill(old, libc::SIGKILL);
     prebind.stop();
 }
+
+/// Says RELOADING=1 and READY=1 as its first word tells: `well`, without the time that it must have, or not at all.
+const RELOADS: &str = r#"
+import os, signal, socket, sys, time
+def say(text):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+        out.sendto(text.encode(), os.environ["NOTIFY_SOCKET"])
+def reload(*_):
+    if sys.argv[1] == "well":
+        say(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+    elif sys.argv[1] == "timeless":
+        say("RELOADING=1")
+    say("READY=1\nSTATUS=reloaded")
+signal.signal(signal.SIGUSR1, reload)
+say("READY=1")
+while True:
+    signal.pause()
+"#;
+
+#[test]
+fn notify_reload_waits_for_the_word_with_a_time() {
+    for (how, more, code) in [
+        ("well", "ExecReload=/bin/true", 0),
+        ("well", "ExecReload=/bin/false", 1),
+        ("well", "", 0),
+        ("timeless", "TimeoutStartSec=3s", 1),
+        ("silent", "TimeoutStartSec=3s", 1),
+    ] {
+        let dir = TempDir::new();
+        let (script, unit) = (dir.join("reloads.py"), dir.join("web.service"));
+        fs::write(&script, RELOADS).expect("written");
+        let text = format!(
+            "[Service]\nType=notify-reload\nReloadSignal=SIGUSR1\nX-Prebind-Number=2\n{more}\nExecStart=/usr/bin/python3 {script} {how}\n"
+        );
+        fs::write(&unit, text).expect("written");
+        let mut prebind = Setup::in_dir(dir, &["--unit", &unit]).start();
+        prebind.wait_ready();
+        let pids = prebind.worker_pids();
+        let finished = prebind.ctl(&["reload"]);
+        finished.code(code).says(if code == 0 { &[] } else { &["2 of 2 did not reload, they serve on"] });
+        assert_eq!(prebind.worker_pids(), pids, "{how} {more}");
+        if code == 0 {
+            assert_eq!(prebind.status().to_string().matches("reloaded").count(), 2);
+        }
+        prebind.stop();
+    }
+}

@@ -5,7 +5,6 @@ use crate::script::CALM;
 use crate::seen::word;
 use crate::upgrades::{ToldAbove, Upgrade};
 use crate::world::LATE;
-use prebind::notify::Note;
 use prebind::plan::{AckMode, Nanos, Plan, SECOND, ServiceSpec, Signal, Strategy};
 use prebind::supervise::{
     Action, Answer, AskId, ChildId, Command as Wish, Ended, Event, Happening, HowReady, Settings, Start, Told, Who,
@@ -38,6 +37,10 @@ pub(crate) struct Checker {
     /// The very first could not.
     pub(crate) very_first_failure: bool,
     pub(crate) ended_codes: Vec<Ended>,
+    /// Who is to get a signal that is passed on.
+    pub(crate) owed: BTreeSet<ChildId>,
+    /// What probes were told last.
+    pub(crate) probes_ready: bool,
     pub(crate) last_until: Option<Nanos>,
     /// What was seen: the histories together must see everything.
     pub(crate) seen: BTreeMap<&'static str, u64>,
@@ -53,12 +56,23 @@ pub(crate) struct Service {
     pub(crate) not_before: BTreeMap<u32, Nanos>,
     pub(crate) operations: usize,
     pub(crate) restarting: bool,
+    /// Workers in a row that failed before one was ready, at least.
+    pub(crate) failures: u32,
+    pub(crate) given_up: bool,
     pub(crate) upgrade: Option<Upgrade>,
     /// What new workers are labelled with; both where it cannot be told from outside.
     pub(crate) generations: Vec<u32>,
     /// With a socket for each slot: what was last asked for, and how many there are.
     pub(crate) steered: Vec<bool>,
     pub(crate) open: u32,
+}
+
+impl Service {
+    fn gives_up(&mut self, deaths: u32) {
+        let limit = self.spec.give_up_after;
+        assert!(limit.is_some_and(|limit| deaths >= limit) && self.failures >= deaths, "given up too soon");
+        self.given_up = true;
+    }
 }
 
 impl Checker {
@@ -70,6 +84,8 @@ impl Checker {
             not_before: BTreeMap::new(),
             operations: 0,
             restarting: false,
+            failures: 0,
+            given_up: false,
             upgrade: None,
             generations: vec![1],
             steered: vec![true; spec.number.get() as usize],
@@ -90,6 +106,8 @@ impl Checker {
             first_failure: false,
             very_first_failure: false,
             ended_codes: Vec::new(),
+            owed: BTreeSet::new(),
+            probes_ready: false,
             last_until: None,
             seen: BTreeMap::new(),
         }
@@ -123,6 +141,7 @@ impl Checker {
     /// Before the world sleeps: nothing that is due was left undone.
     pub(crate) fn wait(&mut self, now: Nanos, until: Option<Nanos>, origin: Nanos) {
         self.last_until = until;
+        assert!(self.owed.is_empty(), "a signal is not passed on to {:?}", self.owed);
         for (id, child) in self.children.iter().filter(|(_, child)| !child.never_was) {
             let spec = &self.of(child).spec;
             let patience = spec.stop_timeout_ns + 2 * LATE;
@@ -169,6 +188,7 @@ impl Checker {
                 self.services.iter_mut().for_each(|service| service.operations += 1);
             }
             Event::Told(told) => {
+                self.passed_on(told);
                 self.services.iter_mut().for_each(|service| service.operations += 1);
                 self.interrupts += u32::from(*told == Told::Interrupt);
                 self.upgrade_told |= self.stopping_at.is_none() && *told == Told::Upgrade;
@@ -176,9 +196,10 @@ impl Checker {
                     self.before_the_last_stop(now);
                 }
             }
-            Event::Exited { child, group_left, .. } => {
-                let child = self.child(*child);
+            Event::Exited { child: id, group_left, .. } => {
+                let child = self.child(*id);
                 (child.leaves, child.ended) = (*group_left, true);
+                self.owed.remove(id);
             }
             Event::Replaced => self.upgrades_due = std::mem::take(&mut self.upgrade_told),
             Event::ReplaceFailed(_) => self.upgrade_told = false,
@@ -190,22 +211,10 @@ impl Checker {
             Event::Spawned(_)
             | Event::SpawnFailed(..)
             | Event::GroupGone(_)
+            | Event::OrphansLeft(_)
             | Event::HoldsSockets(..)
             | Event::Accepting(..)
             | Event::Tick => {}
-        }
-    }
-
-    fn said(&mut self, now: Nanos, id: ChildId, note: &Note) {
-        let watchdog = self.of(&self.children[&id]).spec.watchdog_ns;
-        let child = self.child(id);
-        child.said_ready |= note.ready;
-        if note.watchdog && child.ready {
-            child.watchdog_due = watchdog.map(|interval| now + interval);
-        }
-        if note.stopping && child.active() {
-            // It may lie in the same batch as what ends it: the report decides.
-            child.failed = true;
         }
     }
 
@@ -213,7 +222,8 @@ impl Checker {
     pub(crate) fn action(&mut self, now: Nanos, action: &Action) {
         match action {
             Action::Spawn(start) => self.spawn(now, *start),
-            Action::SignalMain(id, _) => {
+            Action::SignalMain(id, signal) => {
+                self.owed.retain(|owed| owed != id || *signal != Signal::CONT);
                 let child = self.children.get(id).expect("only a child of ours is signalled");
                 assert!(child.exited_at.is_none(), "{id:?} is signalled though it ended");
             }
@@ -234,13 +244,14 @@ impl Checker {
             Action::Answer(ask, answer) => {
                 assert!(self.asked.remove(ask), "{ask:?} is answered twice, or was never asked");
                 self.see(match answer {
-                    Answer::Status(_) => "answered status",
+                    Answer::Status(_) | Answer::Options { .. } => "answered status",
                     Answer::Ready(..) => "answered ready",
                     Answer::Done(_) | Answer::Scaled { .. } => "answered done",
                     Answer::Refused(_) => "answered refused",
                 });
             }
             Action::Report(happening) => self.report(now, happening),
+            Action::Health(ready) => self.probes(*ready),
             Action::Upward(what) => self.upward(what),
             Action::Steer(service, wanted) => {
                 self.see("steered");
@@ -260,6 +271,9 @@ impl Checker {
                 let before = self.retired_before.take().expect("something is retired");
                 let left = self.children.keys().any(|child| *child < before);
                 assert!(!left, "retired sockets are closed though a worker is left that may have them");
+            }
+            Action::LookOrphans | Action::SignalOrphans(_) => {
+                assert!(self.stopping_at.is_some(), "orphans are ended with prebind");
             }
             Action::Run(_)
             | Action::SignalStep(..)
@@ -336,14 +350,17 @@ impl Checker {
         match happening {
             Happening::Ready(who, how) => self.ready(now, who, *how),
             Happening::StartTimeout(who) | Happening::WatchdogMissed(who) | Happening::HoldsNoSocket(who) => {
-                self.child(who.child).failed = true
+                self.child(who.child).failed = true;
+                self.services[usize::from(who.service.0)].failures += 1;
             }
-            Happening::SaidStopping(who) => self.child(who.child).stopping_itself = Some(now),
+            Happening::GivenUp { service, deaths } => self.services[usize::from(service.0)].gives_up(*deaths),
+            Happening::SaidStopping(who) => self.said_stopping(now, who),
             Happening::ToldToStop(who, _) => self.told_to_stop(now, who),
             Happening::Exited { who, how, unexpected, was_ready, .. } => {
-                if *unexpected {
+                if *unexpected || self.stopping_at.is_some() {
                     self.ended_codes.push(*how);
                 }
+                self.services[usize::from(who.service.0)].failures += u32::from(*unexpected && !was_ready);
                 let mate = self.children.values().any(|other| {
                     let place = (other.start.service, other.start.slot);
                     other.start.child != who.child && other.active() && place == (who.service, who.slot)
@@ -381,6 +398,7 @@ impl Checker {
                 self.child(who.child).draining = true;
             }
             Happening::SpawnFailed { who, .. } => {
+                self.services[usize::from(who.service.0)].failures += 1;
                 self.first_failure |= self.stopping_at.is_none() && self.is_first(who);
                 self.very_first_failure |= self.stopping_at.is_none() && who.child == ChildId(0);
             }
@@ -396,12 +414,9 @@ impl Checker {
             | Happening::AckIgnored(_)
             | Happening::Unit(_)
             | Happening::ReplaceFailed(_)
+            | Happening::Orphans(..)
             | Happening::Stopped => {}
         }
-    }
-
-    fn is_first(&self, who: &Who) -> bool {
-        self.services[usize::from(who.service.0)].starts.get(&who.slot).is_some_and(|starts| starts.len() == 1)
     }
 
     fn ready(&mut self, now: Nanos, who: &Who, how: HowReady) {
@@ -428,5 +443,6 @@ impl Checker {
         let watchdog_due = spec.watchdog_ns.map(|interval| now + interval);
         let child = self.child(who.child);
         (child.ready, child.ready_at, child.watchdog_due) = (true, now, watchdog_due);
+        self.services[usize::from(who.service.0)].failures = 0;
     }
 }

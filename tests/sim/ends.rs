@@ -18,6 +18,14 @@ impl Checker {
             let late = |child: &Child| child.accepts_at.is_none_or(|at| at > now);
             let stuck = own().any(|child| child.active() && !child.ready && (!child.holds || late(child)));
             let ready = own().filter(|child| child.active() && child.ready).count();
+            // Workers that are replaced at an age are never calm: none is much too old.
+            if let Some((age, variance)) = service.spec.max_age {
+                let oldest = own().filter(|child| child.active() && child.ready).map(|child| now - child.at).max();
+                let old = oldest.is_some_and(|oldest| oldest > 2 * (age + variance) + 100 * SECOND);
+                let waits = stuck || service.number > 6 || service.spec.restart != Restart::Always;
+                assert!(waits || !old, "a worker of {} is {oldest:?} ns old", service.spec.name);
+                continue;
+            }
             if service.spec.restart == Restart::Always && !stuck {
                 assert_eq!(ready, service.number as usize, "ready workers of {} after the calm", service.spec.name);
                 assert!(!service.restarting, "a restart never came to its end");
@@ -47,6 +55,8 @@ impl Checker {
             }
         };
         assert!(expected.contains(&exit), "it ends with {exit:?}, not one of {expected:?}");
-        assert!(exit != Exit::Failed || self.interrupts >= 2, "exit 1 without a second interrupt");
+        let given_up = self.services.iter().any(|service| service.given_up);
+        assert!(exit != Exit::Failed || self.interrupts >= 2 || given_up, "exit 1 for no reason");
+        assert!(!self.probes_ready, "probes are told that it is ready at the end");
     }
 }

@@ -6,6 +6,8 @@
 mod checker;
 mod child;
 mod ends;
+mod notes;
+mod orphans;
 mod rng;
 mod script;
 mod seen;
@@ -33,6 +35,7 @@ fn history(seed: u64, verbose: bool) -> Result<Seen, String> {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let exit = run(&mut supervisor, &mut world);
         world.check.end(exit);
+        assert_eq!(world.orphans.number(), 0, "orphans outlive it");
     }));
     match outcome {
         Ok(()) => Ok(world.check.seen),

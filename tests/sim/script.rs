@@ -30,6 +30,7 @@ pub(crate) fn plan(rng: &mut Rng) -> Plan {
         let service = service(rng, n);
         plan.services.push(service);
     }
+    plan.entry.subreaper = rng.percent(30);
     plan
 }
 
@@ -64,6 +65,10 @@ fn service(rng: &mut Rng, n: u64) -> ServiceSpec {
         upgrade_retries: rng.range(1, 4) as u32,
         drain_delay_ns: rng.percent(20).then(|| rng.range(0, 2000) * MS),
         restart: if rng.percent(85) { Restart::Always } else { rng.pick(&[Restart::OnFailure, Restart::No]) },
+        stop_passes_code: rng.percent(50),
+        give_up_after: rng.percent(20).then(|| rng.range(1, 6) as u32),
+        spacing_ns: if rng.percent(10) { rng.range(1, 800) * MS } else { 0 },
+        max_age: rng.percent(10).then(|| (rng.range(500, 20_000) * MS, rng.range(0, 5000) * MS)),
         ..ServiceSpec::default()
     }
 }
@@ -152,6 +157,7 @@ pub(crate) fn operator(rng: &mut Rng, services: usize) -> Vec<(Nanos, Event)> {
             0 => Event::Told(Told::More),
             1 => Event::Told(Told::Fewer),
             2 | 3 => Event::Told(Told::Upgrade),
+            5 if rng.percent(25) => Event::Told(Told::Forward(Signal::CONT)),
             4 if rng.percent(25) => Event::Told(rng.pick(&[Told::Stop, Told::Interrupt, Told::Quit])),
             _ => {
                 next_ask += 1;

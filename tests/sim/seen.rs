@@ -2,7 +2,7 @@
 
 use crate::script::MS;
 use crate::world::LATE;
-use prebind::plan::Strategy;
+use prebind::plan::{Signal, Strategy};
 use prebind::supervise::{Happening, HowReady};
 
 /// The name of a happening, for the count of what was seen.
@@ -15,6 +15,7 @@ pub(crate) fn word(happening: &Happening) -> &'static str {
         Happening::Ready(_, HowReady::Time) => "ready by time",
         Happening::Ready(_, HowReady::Ended) => "ready, ended",
         Happening::Unit(_) => "of a unit",
+        Happening::GivenUp { .. } => "given up",
         Happening::HoldsNoSocket(_) => "holds no socket",
         Happening::StartTimeout(_) => "start timeout",
         Happening::WatchdogMissed(_) => "watchdog missed",
@@ -43,13 +44,15 @@ pub(crate) fn word(happening: &Happening) -> &'static str {
         Happening::Replaced => "replaced",
         Happening::ReplaceFailed(_) => "not replaced",
         Happening::AllReady => "all ready",
+        Happening::Orphans(_, Signal::KILL) => "orphans killed",
+        Happening::Orphans(..) => "orphans told",
         Happening::Stopping => "stopping",
         Happening::Stopped => "stopped",
     }
 }
 
 /// Everything that the histories together must have seen.
-pub(crate) const SITUATIONS: [&str; 44] = [
+pub(crate) const SITUATIONS: [&str; 46] = [
     "started",
     "ready, notified",
     "ready, acked",
@@ -86,6 +89,8 @@ pub(crate) const SITUATIONS: [&str; 44] = [
     "restart done",
     "restart halted",
     "all ready",
+    "orphans told",
+    "orphans killed",
     "stopping",
     "stopped",
     "calm",

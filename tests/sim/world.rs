@@ -2,6 +2,7 @@
 //! come late, at once and in any order. It tells the checker of everything that goes in and out.
 
 use crate::checker::Checker;
+use crate::orphans::Orphans;
 use crate::rng::Rng;
 use crate::script::{self, Behaviour, CALM, MS};
 use prebind::notify::Note;
@@ -23,6 +24,8 @@ pub(crate) struct World {
     children: BTreeMap<ChildId, Child>,
     plan: Plan,
     spawns_fail: u64,
+    /// What workers left.
+    pub(crate) orphans: Orphans,
     pub(crate) check: Checker,
     spins: u32,
     pub(crate) trace: Vec<String>,
@@ -37,6 +40,7 @@ enum Thing {
     Say(ChildId, Note),
     Ack(ChildId),
     GroupEnds(ChildId),
+    OrphanEnds(u64),
 }
 
 #[derive(Debug)]
@@ -67,6 +71,7 @@ impl World {
             children: BTreeMap::new(),
             plan: plan.clone(),
             spawns_fail,
+            orphans: Orphans::default(),
             check,
             spins: 0,
             trace: Vec::new(),
@@ -190,13 +195,23 @@ impl World {
                 let child = self.children.get_mut(&id).filter(|child| child.alive)?;
                 child.alive = false;
                 child.group = child.behaviour.leaves.is_some();
-                Some(Event::Exited { child: id, how, group_left: child.group, foreground: false })
+                let left = child.group;
+                if self.plan.entry.subreaper && self.rng.percent(5) {
+                    let hears = self.rng.percent(60);
+                    self.orphans.add(hears);
+                }
+                Some(Event::Exited { child: id, how, group_left: left, foreground: false })
             }
             Thing::GroupEnds(id) => {
                 if let Some(child) = self.children.get_mut(&id).filter(|child| !child.alive) {
                     child.group = false;
                 }
                 None
+            }
+            Thing::OrphanEnds(orphan) => {
+                // Heard of where it was a child of prebind's.
+                let heard = self.orphans.ends(orphan) && self.children.is_empty() && self.rng.percent(50);
+                heard.then(|| Event::OrphansLeft(self.orphans.number()))
             }
             Thing::Ping(id) => {
                 let child = self.children.get(&id).filter(|child| child.alive)?;
@@ -299,6 +314,16 @@ impl Kernel for World {
                 let seen = self.accepting(child);
                 events.push(Event::Accepting(child, seen));
             }
+            Action::LookOrphans => {
+                assert!(self.children.is_empty(), "workers are no orphans");
+                events.push(Event::OrphansLeft(self.orphans.number()));
+            }
+            Action::SignalOrphans(signal) => {
+                assert!(self.children.is_empty(), "workers are no orphans");
+                for (orphan, after) in self.orphans.signal(signal, &mut self.rng) {
+                    self.put(self.now + after, Thing::OrphanEnds(orphan));
+                }
+            }
             Action::CloseRetired => self.plan.sockets.retain(|spec| !spec.retired),
             Action::Run(_)
             | Action::SignalStep(..)
@@ -308,8 +333,12 @@ impl Kernel for World {
             | Action::Refuse(_)
             | Action::CloseSockets(_)
             | Action::Inactive(_) => unreachable!("not in this world: see units"),
-            Action::Answer(..) | Action::Report(_) | Action::Upward(_) | Action::Steer(..) | Action::CloseSlots(..) => {
-            }
+            Action::Answer(..)
+            | Action::Report(_)
+            | Action::Upward(_)
+            | Action::Health(_)
+            | Action::Steer(..)
+            | Action::CloseSlots(..) => {}
         }
     }
 }

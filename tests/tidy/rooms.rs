@@ -4,7 +4,7 @@ use crate::source::{code, names, words};
 
 /// Room -> the rooms that it may name. `exit` is a leaf that every room may name; `cli`, `main` and `bin` may name all.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("linux", &["run", "supervise", "plan", "sockets", "spawn", "control", "notify"]),
+    ("linux", &["run", "supervise", "plan", "sockets", "spawn", "control", "notify", "logs"]),
     ("run", &["supervise", "plan"]),
     ("control", &["supervise", "plan"]),
     ("supervise", &["plan", "notify"]),
@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("front", &["plan"]),
     ("plan", &[]),
     ("notify", &[]),
+    ("logs", &["plan"]),
     ("exit", &[]),
     // How it is linked: no part of the program.
     ("build", &[]),
@@ -29,6 +30,7 @@ const PURE: &[&str] = &[
     "src/control/einhorn/",
     "src/control/wire.rs",
     "src/control/event.rs",
+    "src/control/options.rs",
     "src/control/status.rs",
 ];
 const IMPURE: &[&str] =

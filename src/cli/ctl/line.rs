@@ -77,16 +77,22 @@ fn upgrade() -> Command {
         ])
 }
 
-fn service() -> Arg {
+pub(super) fn service() -> Arg {
     Arg::new("service").value_name("SERVICE").help("Which service; all of them (scale: the only one) without")
 }
 
 /// What can be asked.
-fn commands() -> [Command; 12] {
+fn commands() -> Vec<Command> {
+    let own = own_commands();
+    own.into_iter().chain(super::circus::commands()).collect()
+}
+
+fn own_commands() -> [Command; 13] {
     [
         Command::new("status").about("Show the sockets, the services and their workers"),
         Command::new("ready")
             .about("Exit with 0 when every service has as many ready workers as asked for, else with 1"),
+        Command::new("live").about("Exit with 0 when prebind answers, else with 1"),
         Command::new("scale").about("Run another number of workers").allow_missing_positional(true).args([
             service(),
             Arg::new("number").value_name("N").required(true).value_parser(value_parser!(u32)).help("So many"),
@@ -104,7 +110,13 @@ fn commands() -> [Command; 12] {
         upgrade(),
         Command::new("reload")
             .about("Let the workers read their configuration again (a unit's ExecReload=, notify-reload); else upgrade")
-            .arg(service()),
+            .arg(service())
+            .arg(
+                Arg::new("sequential")
+                    .long("sequential")
+                    .action(ArgAction::SetTrue)
+                    .help("Replace the workers one by one, whatever the service's own way is (restart)"),
+            ),
         Command::new("promote").about("The worker on trial is fine: go on with the upgrade").arg(service()),
         Command::new("rollback").about("Give the upgrade up that is under way").arg(service()),
         Command::new("reexec").about("Replace prebind's own program in place; the workers go on"),

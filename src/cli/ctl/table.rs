@@ -40,11 +40,11 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn word(value: &Value) -> String {
+pub(super) fn word(value: &Value) -> String {
     plain(value.as_str().unwrap_or("?"))
 }
 
@@ -107,7 +107,7 @@ fn worker(worker: &Value) -> [String; 6] {
 }
 
 /// Two units at most: `0.4s`, `12s`, `3m05s`, `2h10m`, `6d03h`.
-fn span(seconds: Option<f64>) -> String {
+pub(super) fn span(seconds: Option<f64>) -> String {
     let Some(seconds) = seconds else { return "-".into() };
     let whole = seconds as u64;
     match whole {
@@ -120,7 +120,7 @@ fn span(seconds: Option<f64>) -> String {
 }
 
 /// Columns two spaces apart, each as wide as its widest cell; `right` says which are set to the right.
-fn aligned<const N: usize>(rows: &[[String; N]], right: [bool; N]) -> Vec<String> {
+pub(super) fn aligned<const N: usize>(rows: &[[String; N]], right: [bool; N]) -> Vec<String> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |row: &[String; N]| {

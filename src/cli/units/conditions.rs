@@ -1,7 +1,8 @@
 //! Whether Condition= and Assert= of a unit hold on this machine, as far as that can be told without systemd.
 
-use super::pattern;
 use super::specifiers::{architecture, first_line};
+use crate::cli::pattern::matching;
+use crate::front::pattern::fits;
 use nix::unistd::{AccessFlags, Group, Uid, User, access, getegid, geteuid, getgroups};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -13,7 +14,7 @@ pub(super) fn holds(kind: &str, value: &str) -> Option<bool> {
     let data = || fs::metadata(path).ok();
     Some(match kind {
         "PathExists" => path.exists(),
-        "PathExistsGlob" => !pattern::matching(value).is_empty(),
+        "PathExistsGlob" => !matching(value).is_empty(),
         "PathIsDirectory" => path.is_dir(),
         "PathIsSymbolicLink" => path.is_symlink(),
         "PathIsMountPoint" => is_mount_point(path),
@@ -62,7 +63,7 @@ fn is_group(value: &str) -> bool {
 /// The machine's id, or a pattern for its name.
 fn is_host(value: &str) -> bool {
     let id = first_line("/etc/machine-id");
-    let named = pattern::fits(value, &first_line("/proc/sys/kernel/hostname"));
+    let named = fits(value, &first_line("/proc/sys/kernel/hostname"));
     named || (!id.is_empty() && value.replace('-', "").eq_ignore_ascii_case(&id))
 }
 

@@ -1,13 +1,11 @@
 //! The folders of units on the disk.
 
+use crate::cli::regular::file;
 use crate::control::place::reason;
 use crate::front::units::find::{Folders, Found};
 use std::fs;
-use std::io::{self, ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::Path;
-
-/// The largest unit file, bytes: far above what anybody writes.
-const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The file system as it is.
 pub(super) struct Disk;
@@ -43,21 +41,4 @@ impl Folders for Disk {
         fs::read_link(path).ok()?;
         fs::canonicalize(path).ok()?.into_os_string().into_string().ok()
     }
-}
-
-/// A regular file's bytes: a device or a pipe could go on for ever.
-fn file(path: &str) -> io::Result<Vec<u8>> {
-    let data = fs::metadata(path)?;
-    if data.is_dir() {
-        return Err(ErrorKind::IsADirectory.into());
-    }
-    if !data.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes")));
-    }
-    Ok(bytes)
 }

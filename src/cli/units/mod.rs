@@ -3,7 +3,6 @@
 
 mod conditions;
 mod folders;
-mod pattern;
 mod specifiers;
 
 use crate::front::units::find::STANDARD;

@@ -2,6 +2,7 @@
 //! that it found on the way, or why the line cannot be understood at all (exit 2). It reads nothing else.
 
 mod address;
+mod circus;
 mod einhorn;
 mod hints;
 mod options;
@@ -12,10 +13,10 @@ mod words;
 
 pub use table::table;
 
-use crate::front::units::Request;
+use crate::front::{circus as circus_file, units::Request};
 use crate::plan::{
-    AckMode, Command, Identity, Limit, ListenEnv, LogSpec, Nanos, Number, Origin, Plan, Problem, Resource, Restart,
-    ServiceSpec, Signal, Strategy, Template, nearest,
+    AckMode, Command, EntrySpec, Identity, Limit, ListenEnv, LogSpec, Nanos, Number, Origin, Plan, Problem, Resource,
+    Restart, ServiceSpec, Signal, Strategy, Template, nearest,
 };
 use clap::ArgMatches;
 use std::ffi::{OsStr, OsString};
@@ -52,6 +53,8 @@ pub struct Run {
     pub upgrade_check: bool,
     /// `--unit`: its units take the place of the plan's service, which says only how they are upgraded.
     pub units: Option<Request>,
+    /// `--circus`: its watchers do; the plan's service says what is the same for all of them.
+    pub circus: Option<circus_file::Request>,
 }
 
 /// The command line cannot be understood: exit 2.
@@ -104,9 +107,19 @@ pub fn parse_as(program: &Name, args: Vec<OsString>) -> Result<Asked, Refusal> {
         return Err(Refusal("--json goes with --check (prebindctl has a --json of its own)".into()));
     }
     let units = reader.units(program)?;
+    let circus = reader.circus(program)?;
     let state_fd = reader.one::<u32>("with-state-fd").and_then(|fd| i32::try_from(fd).ok());
     let upgrade_check = matches.get_flag("upgrade-check");
-    Ok(Asked::Run(Box::new(Run { plan, problems: reader.problems, check, json, state_fd, upgrade_check, units })))
+    Ok(Asked::Run(Box::new(Run {
+        plan,
+        problems: reader.problems,
+        check,
+        json,
+        state_fd,
+        upgrade_check,
+        units,
+        circus,
+    })))
 }
 
 /// Reads the matches into a plan and collects what is wrong.
@@ -119,6 +132,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn one<T: Clone + Send + Sync + 'static>(&self, id: &str) -> Option<T> {
         self.matches.get_one::<T>(id).cloned()
+    }
+
+    fn all<T: Clone + Send + Sync + 'static>(&self, id: &str) -> Vec<T> {
+        self.matches.get_many::<T>(id).unwrap_or_default().cloned().collect()
     }
 
     /// The words of a repeatable option, each with where it stands.
@@ -136,6 +153,7 @@ impl Reader<'_> {
         let mut plan = Plan {
             identity: Identity {
                 name: self.one("command-name"),
+                stem: None,
                 socket_path: self.one("socket-path"),
                 pidfile: self.one("pidfile"),
                 lockfile: self.one("lockfile"),
@@ -148,6 +166,7 @@ impl Reader<'_> {
                     .clamp(-8, 8) as i8,
             },
             reexec_as: self.reexec_as(),
+            entry: self.entry(),
             ..Plan::default()
         };
         for (n, (word, origin)) in self.many("bind").into_iter().enumerate() {
@@ -164,6 +183,18 @@ impl Reader<'_> {
         }
         plan.services.push(service);
         plan
+    }
+
+    fn entry(&self) -> EntrySpec {
+        EntrySpec {
+            pid1: false,
+            subreaper: self.matches.get_flag("subreaper"),
+            rewrite: self.all("rewrite"),
+            forward: self.all("forward"),
+            exit_codes: self.all("exit-code"),
+            health_file: self.one("health-file"),
+            health_listen: self.one("health-listen"),
+        }
     }
 
     fn service(&mut self) -> ServiceSpec {
@@ -197,6 +228,8 @@ impl Reader<'_> {
             upgrade_timeout_ns: self.one::<Nanos>("upgrade-timeout").unwrap_or(standard.upgrade_timeout_ns),
             upgrade_retries: self.one("upgrade-retries").unwrap_or(standard.upgrade_retries),
             drain_delay_ns: self.one("drain-delay"),
+            give_up_after: self.one("give-up-after"),
+            stop_passes_code: true,
             restart_given: restart.is_some(),
             restart: match restart.as_deref() {
                 Some("on-failure") => Restart::OnFailure,

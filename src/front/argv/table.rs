@@ -8,19 +8,20 @@ const SOCKETS: &str = "Sockets";
 const WORKERS: &str = "Workers";
 const UPGRADES: &str = "Upgrades";
 const UNITS: &str = "Units";
+const CIRCUS: &str = "Circus";
+const CONTAINERS: &str = "Containers";
 const IDENTITY: &str = "Identity";
 const OTHER: &str = "Other";
 
 /// What later versions will understand; named so that nobody takes it for a slip of the pen.
-pub(super) const RESERVED: [&str; 9] =
-    ["subreaper", "rewrite", "forward", "exit-code", "give-up-after", "health-file", "ctl", "circus", "reload"];
+pub(super) const RESERVED: [&str; 2] = ["ctl", "reload"];
 
 /// The command line of prebind.
 pub fn table() -> Command {
     Command::new("prebind")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Binds the sockets first, then launches and supervises N copies of a command")
-        .override_usage("prebind [OPTIONS] [--] COMMAND [ARG]...\n       prebind -b ADDR [OPTIONS]     (no COMMAND: the embedded demonstration)\n       prebind --unit PATH... [OPTIONS]")
+        .override_usage("prebind [OPTIONS] [--] COMMAND [ARG]...\n       prebind -b ADDR [OPTIONS]     (no COMMAND: the embedded demonstration)\n       prebind --unit PATH... [OPTIONS]\n       prebind --circus FILE [OPTIONS]")
         .after_help(
             "Options end at the first word that is none. Placeholders in COMMAND, ARG and --env values: {SOCKET:web},\n\
              {ADDR:web}, {HOST:web}, {PORT:web}, {PATH:web}, {SLOT}. See prebind(1), prebindctl(1).",
@@ -34,6 +35,8 @@ pub fn table() -> Command {
         .args(process())
         .args(upgrades())
         .args(units())
+        .arg(circus())
+        .args(containers())
         .args(identity())
         .args(other())
         .arg(
@@ -124,6 +127,11 @@ fn units() -> [Arg; 4] {
     ]
 }
 
+fn circus() -> Arg {
+    value("circus", "FILE", CIRCUS, "Run the watchers of a circus.ini on its sockets. See prebind.circus(5)")
+        .value_parser(ValueParser::os_string())
+}
+
 fn process() -> [Arg; 9] {
     [
         value("user", "USER", WORKERS, "Run workers as this user, with its groups"),
@@ -146,6 +154,25 @@ fn process() -> [Arg; 9] {
             WORKERS,
             "Resource limit of the workers, e.g. nofile=4096:8192, core=infinity",
         ),
+    ]
+}
+
+fn containers() -> [Arg; 7] {
+    [
+        flag("subreaper", CONTAINERS, "Adopt the orphans of the workers and end them in the end, as PID 1 does"),
+        count("give-up-after", CONTAINERS, "So many workers in a row that died before one was ready end prebind, exit code 1; 0: none do [default: 0; as PID 1: 5]"),
+        value("rewrite", "FROM:TO", CONTAINERS, "What workers get in the place of a signal to prebind, e.g. TERM:QUIT; FROM:0: nothing; repeatable")
+            .action(ArgAction::Append)
+            .value_parser(super::values::rewrite),
+        value("forward", "SIGNAL", CONTAINERS, "Pass this signal to the workers in the place of its meaning for prebind, e.g. USR1; repeatable")
+            .action(ArgAction::Append)
+            .value_parser(super::values::signal),
+        value("exit-code", "FROM=TO", CONTAINERS, "With --restart no: prebind exits with TO where the command did with FROM (128+N for a signal), e.g. 143=0; repeatable")
+            .action(ArgAction::Append)
+            .value_parser(super::values::exit_code),
+        path("health-file", "FILE", CONTAINERS, "Is there while every service is ready"),
+        value("health-listen", "ADDR", CONTAINERS, "Answer GET /ready and /live by HTTP, 200 or 503, on PORT or IP:PORT")
+            .value_parser(super::values::listen),
     ]
 }
 
@@ -195,7 +222,15 @@ fn other() -> [Arg; 12] {
             .help("Log more; repeatable")
             .help_heading(OTHER),
         value("generate", "WHAT", OTHER, "Print a manual page or completions and exit").value_parser(
-            PossibleValuesParser::new(["man", "units", "completions-bash", "completions-zsh", "completions-fish"]),
+            PossibleValuesParser::new([
+                "man",
+                "units",
+                "circus",
+                "servers",
+                "completions-bash",
+                "completions-zsh",
+                "completions-fish",
+            ]),
         ),
         Arg::new("version")
             .long("version")

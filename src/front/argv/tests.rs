@@ -149,7 +149,7 @@ fn what_cannot_be_understood_is_refused_with_a_hint() {
         ("--workers 3 app", "here it is -n N"),
         ("--listen 80 app", "here it is -b ADDR"),
         ("-w 3 app", "here it is -n N"),
-        ("--rewrite TERM:QUIT app", "reserved, and not supported by this version"),
+        ("--reload app", "reserved, and not supported by this version"),
         ("-n abc app", "'abc': not a number of workers"),
         ("-n -1 app", "'-1': not a number of workers"),
         ("-t soon app", "'soon': not a number of seconds"),

@@ -6,7 +6,7 @@ use crate::front::units::Request;
 use crate::plan::{Number, Origin};
 
 /// Options, and where a unit says the same.
-const IN_UNITS: [(&str, &str); 19] = [
+const IN_UNITS: [(&str, &str); 20] = [
     ("bind", "ListenStream= in a .socket"),
     ("backlog", "Backlog= in the .socket"),
     ("listen-env", "LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID, as systemd gives them"),
@@ -17,6 +17,7 @@ const IN_UNITS: [(&str, &str); 19] = [
     ("stop-signal", "KillSignal= in the .service"),
     ("watchdog", "WatchdogSec= in the .service"),
     ("restart", "Restart= in the .service"),
+    ("give-up-after", "StartLimitBurst= in the .service"),
     ("user", "User= in the .service"),
     ("group", "Group= in the .service"),
     ("chdir", "WorkingDirectory= in the .service"),
@@ -72,7 +73,7 @@ impl Reader<'_> {
     }
 
     /// Whether an option stands on the command line.
-    fn given(&self, id: &str) -> bool {
+    pub(super) fn given(&self, id: &str) -> bool {
         self.matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine)
     }
 }

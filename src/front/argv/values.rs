@@ -1,6 +1,7 @@
 //! The values of single options, read when clap meets them: what is wrong here is a usage error (exit 2).
 
 use crate::plan::{AckMode, Nanos, Number, SECOND, Signal};
+use std::net::SocketAddr;
 
 /// The most workers of one service.
 const NUMBER_MAX: u32 = 100_000;
@@ -40,6 +41,27 @@ pub(super) fn ack_mode(text: &str) -> Result<AckMode, String> {
 
 pub(super) fn signal(text: &str) -> Result<Signal, String> {
     text.parse()
+}
+
+/// `FROM:TO`, two signals; TO may be 0.
+pub(super) fn rewrite(text: &str) -> Result<(Signal, Option<Signal>), String> {
+    let (from, to) = text.split_once(':').ok_or("not FROM:TO, such as TERM:QUIT")?;
+    let to = if to == "0" { None } else { Some(to.parse()?) };
+    Ok((from.parse()?, to))
+}
+
+/// `FROM=TO`, two exit codes; `FROM` alone is made 0, as tini's -e has it.
+pub(super) fn exit_code(text: &str) -> Result<(u8, u8), String> {
+    let (from, to) = text.split_once('=').unwrap_or((text, "0"));
+    let code = |text: &str| text.parse().map_err(|_| format!("'{text}' is not an exit code from 0 to 255"));
+    Ok((code(from)?, code(to)?))
+}
+
+/// `PORT`, `:PORT` or `IP:PORT`.
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
+    let anywhere = port.map(|port| SocketAddr::from(([0, 0, 0, 0], port)));
+    anywhere.or_else(|_| text.parse()).map_err(|_| "not PORT or IP:PORT".into())
 }
 
 pub(super) fn octal(text: &str) -> Result<u32, String> {

@@ -157,7 +157,13 @@ impl<'a> Door<'a> {
     fn folder(&mut self, folder: &str, origin: &Origin) {
         let mut names = self.machine.folders.list(folder);
         names.sort();
+        names.retain(|name| !name.starts_with('.'));
         let units: Vec<UnitName> = names.iter().filter_map(|name| UnitName::parse(name).ok()).collect();
+        let meant = |name: &&String| name.ends_with(".socket") || name.ends_with(".service");
+        for (name, why) in names.iter().filter(meant).filter_map(|name| Some((name, UnitName::parse(name).err()?))) {
+            let message = format!("{folder}/{name} is left out: {why}");
+            self.remarks.push(Remark::warn(origin.clone(), message));
+        }
         let (ours, others): (Vec<&UnitName>, Vec<&UnitName>) =
             units.iter().partition(|name| matches!(name.kind.as_str(), "socket" | "service"));
         if ours.is_empty() {
@@ -197,7 +203,7 @@ impl<'a> Door<'a> {
         let mut remarks = Vec::new();
         let outside = |letter| self.outside(&loaded, letter);
         let (unit, left) = socket::read(&name, &loaded.assignments, &outside, &mut remarks);
-        let problem = self.judged(&name, left, &mut remarks);
+        let problem = self.judged(&name, left, !unit.commands.steps.is_empty(), &mut remarks);
         let relies = relies(&loaded, &outside);
         let origin = Origin::File { name: loaded.path.clone(), line: 1 };
         let wrong = unit.wrong().map(|why| Problem::new(origin.clone(), format!("{own}: {why}")));
@@ -243,7 +249,7 @@ impl<'a> Door<'a> {
         let mut remarks = Vec::new();
         let outside = |letter| self.outside(&loaded, letter);
         let (unit, left, problems) = service::read(&loaded.name, &loaded.assignments, &outside, &mut remarks);
-        let problem = self.judged(&loaded.name, left, &mut remarks);
+        let problem = self.judged(&loaded.name, left, true, &mut remarks);
         let relies = relies(&loaded, &outside);
         let origin = Origin::File { name: loaded.path.clone(), line: 1 };
         let problems = problems.into_iter().chain(problem).chain(instance_misused(&loaded));
@@ -372,9 +378,15 @@ impl<'a> Door<'a> {
         }
     }
 
-    fn judged(&self, name: &UnitName, mut left: Vec<&Assignment>, remarks: &mut Vec<Remark>) -> Option<Problem> {
+    fn judged(
+        &self,
+        name: &UnitName,
+        mut left: Vec<&Assignment>,
+        runs: bool,
+        remarks: &mut Vec<Remark>,
+    ) -> Option<Problem> {
         left.retain(|one| !condition::is_condition(&one.section, &one.key));
-        judge(name, &left, self.request.allow_unprotected, remarks)
+        judge(name, &left, runs, self.request.allow_unprotected, remarks)
     }
 }
 

@@ -148,9 +148,15 @@ fn drop_ins<'a>(
 fn directories(name: &UnitName) -> Vec<String> {
     let own = [Some(name.clone()), name.template()].into_iter().flatten().map(|one| format!("{one}.d"));
     let dashes = name.prefix.rmatch_indices('-').map(|(at, _)| &name.prefix[..=at]);
-    let at = name.instance.as_ref().map(|_| "@").unwrap_or_default();
+    // Of an instance: with it, of the template, and those of plain units.
+    let ats = match name.instance.as_deref() {
+        None => vec![String::new()],
+        Some("") => vec!["@".to_string(), String::new()],
+        Some(instance) => vec![format!("@{instance}"), "@".to_string(), String::new()],
+    };
     let beginnings = dashes.filter(|beginning| beginning.len() < name.prefix.len());
-    let beginnings = beginnings.map(|beginning| format!("{beginning}{at}.{}.d", name.kind));
+    let beginnings = beginnings.flat_map(|beginning| ats.iter().map(move |at| (beginning, at)));
+    let beginnings = beginnings.map(|(beginning, at)| format!("{beginning}{at}.{}.d", name.kind));
     own.chain(beginnings).chain([format!("{}.d", name.kind)]).collect()
 }
 
@@ -189,10 +195,16 @@ mod tests {
             ("/etc/foo-bar@x.service.d/1.conf", "[S]\nA=instance"),
             ("/etc/foo-bar@.service.d/2.conf", "[S]\nA=templates"),
             ("/etc/foo-@.service.d/3.conf", "[S]\nA=dash"),
+            ("/etc/foo-@x.service.d/5.conf", "[S]\nA=dashed instance"),
+            ("/etc/foo-.service.d/6.conf", "[S]\nA=plain dash"),
+            ("/etc/foo-.service.d/3.conf", "[S]\nA=less special"),
             ("/etc/foo-bar@x.service.d/4.conf", "-> /dev/null"),
             ("/usr/foo-bar@.service.d/4.conf", "[S]\nA=masked"),
         ];
-        assert_eq!(values("foo-bar@x.service", &files).unwrap(), ["template", "instance", "templates", "dash"]);
+        assert_eq!(
+            values("foo-bar@x.service", &files).unwrap(),
+            ["template", "instance", "templates", "dash", "dashed instance", "plain dash"]
+        );
     }
 
     #[test]

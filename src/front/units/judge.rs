@@ -2,15 +2,22 @@
 //! take protection away. Receives assignments, hands on remarks and at most one problem for a unit.
 
 use super::Remark;
-use super::keys::{Class, class, meant};
+use super::keys::{Class, class, meant, of_socket_commands};
 use super::lex::Assignment;
 use super::name::UnitName;
 use super::values::boolean;
 use crate::plan::{Origin, Problem};
 use std::collections::BTreeSet;
 
-/// Judges what is left of a unit. `unprotected`: it is run without its protection.
-pub fn judge(name: &UnitName, left: &[&Assignment], unprotected: bool, remarks: &mut Vec<Remark>) -> Option<Problem> {
+/// Judges what is left of a unit. `runs`: it runs something; a .socket without commands does not. `unprotected`: it is run
+/// without its protection.
+pub fn judge(
+    name: &UnitName,
+    left: &[&Assignment],
+    runs: bool,
+    unprotected: bool,
+    remarks: &mut Vec<Remark>,
+) -> Option<Problem> {
     let own = if name.kind == "socket" { "Socket" } else { "Service" };
     let mut unknown_sections = BTreeSet::new();
     let mut harmless: Vec<&Assignment> = Vec::new();
@@ -27,7 +34,9 @@ pub fn judge(name: &UnitName, left: &[&Assignment], unprotected: bool, remarks: 
             }
             continue;
         }
+        let idle = section == "Socket" && !runs && of_socket_commands(key);
         match class(section, key) {
+            Some(_) if idle => harmless.push(one),
             Some(Class::Harmless | Class::Honoured) => harmless.push(one),
             Some(Class::NeedsSystemd) if is_off(key, &one.value) => {}
             Some(Class::NeedsSystemd) => {
@@ -112,7 +121,8 @@ mod tests {
         let mut remarks = Vec::new();
         let assignments = lex(name, text.as_bytes(), &mut remarks);
         let left: Vec<&Assignment> = assignments.iter().collect();
-        let problem = judge(&UnitName::parse(name).unwrap(), &left, unprotected, &mut remarks);
+        let runs = text.contains("Exec");
+        let problem = judge(&UnitName::parse(name).unwrap(), &left, runs, unprotected, &mut remarks);
         let said = remarks.iter().map(|one| format!("{}{one}", if one.warning { "" } else { "note: " }));
         (said.collect(), problem.map(|problem| problem.to_string()))
     }
@@ -153,5 +163,7 @@ mod tests {
         let (said, problem) = judged("web.socket", "[Socket]\nPrivateTmp=yes\nUser=x\nPrivateNetwork=yes\n", false);
         assert_eq!(said, ["note: web.socket:2: means nothing here: PrivateTmp, User"]);
         assert!(problem.unwrap().contains("PrivateNetwork (line 4)"));
+        let (said, problem) = judged("web.socket", "[Socket]\nExecStartPre=/x\nPrivateTmp=yes\n", false);
+        assert!(problem.unwrap().contains("PrivateTmp (line 3)"), "{said:?}");
     }
 }

@@ -170,9 +170,14 @@ const OF_SOCKETS: [&str; 2] = ["PrivateNetwork", "NetworkNamespacePath"];
 /// What becomes of a key; `None`: systemd has no such key there.
 pub fn class(section: &str, key: &str) -> Option<Class> {
     let mut rows = TABLE.iter().filter(|(table, _, _)| tables(section).contains(table));
-    let (table, class, _) = rows.find(|(_, _, keys)| keys.split(' ').any(|one| one == key))?;
-    let for_commands = section == "Socket" && matches!(*table, "Exec" | "Kill") && !OF_SOCKETS.contains(&key);
-    Some(if for_commands { Class::Harmless } else { *class })
+    rows.find(|(_, _, keys)| keys.split(' ').any(|one| one == key)).map(|(_, class, _)| *class)
+}
+
+/// Whether a key is about the commands of a .socket, not about its sockets.
+pub fn of_socket_commands(key: &str) -> bool {
+    let has = |keys: &str| keys.split(' ').any(|one| one == key);
+    let table = TABLE.iter().find(|(_, _, keys)| has(keys)).map(|(table, _, _)| *table);
+    matches!(table, Some("Exec" | "Kill")) && !OF_SOCKETS.contains(&key)
 }
 
 /// What was meant by an unknown key, if something is near: a key, or the section that it belongs to.
@@ -215,7 +220,7 @@ mod tests {
     #[test]
     fn keys_are_found_by_section() {
         assert_eq!(class("Service", "ProtectSystem"), Some(Class::Protection));
-        assert_eq!(class("Socket", "User"), Some(Class::Harmless), "it is for its commands");
+        assert!(of_socket_commands("User") && !of_socket_commands("PrivateNetwork") && !of_socket_commands("Backlog"));
         assert_eq!(class("Socket", "PrivateNetwork"), Some(Class::Protection));
         assert_eq!(class("Service", "User"), Some(Class::Honoured));
         assert_eq!(class("Service", "MemoryMax"), Some(Class::NeedsSystemd));

@@ -2,7 +2,7 @@
 
 use super::process::optional;
 use super::values::{boolean, set};
-use crate::plan::{KillMode, KillSpec, ServiceSpec, Signal};
+use crate::plan::{KillMode, KillSpec, Late, ServiceSpec, Signal};
 
 /// systemd's defaults, where they differ from the command line's.
 pub(super) fn defaults(spec: &mut ServiceSpec) {
@@ -19,6 +19,8 @@ pub(super) fn take(spec: &mut ServiceSpec, key: &str, value: &str) -> Option<Res
         "RestartKillSignal" => set(&mut kill.restart_signal, optional(value, str::parse)),
         "FinalKillSignal" => set(&mut kill.final_signal, signal(value, Signal::KILL)),
         "WatchdogSignal" => set(&mut kill.watchdog_signal, signal(value, Signal::ABRT)),
+        "TimeoutStartFailureMode" => set(&mut kill.start_late, late(value)),
+        "TimeoutStopFailureMode" => set(&mut kill.stop_late, late(value)),
         "SendSIGHUP" => set(&mut kill.hup_too, boolean(value)),
         "SendSIGKILL" => set(&mut kill.kill, boolean(value)),
         _ => return None,
@@ -32,6 +34,15 @@ fn mode(value: &str) -> Result<KillMode, String> {
         "process" => Ok(KillMode::Process),
         "none" => Ok(KillMode::None),
         _ => Err(format!("'{value}' is none of control-group, mixed, process, none")),
+    }
+}
+
+fn late(value: &str) -> Result<Late, String> {
+    match value {
+        "" | "terminate" => Ok(Late::Terminate),
+        "abort" => Ok(Late::Abort),
+        "kill" => Ok(Late::Kill),
+        _ => Err(format!("'{value}' is none of terminate, abort, kill")),
     }
 }
 
@@ -56,6 +67,8 @@ mod tests {
             ("FinalKillSignal", "3"),
             ("WatchdogSignal", "TERM"),
             ("WatchdogSignal", ""),
+            ("TimeoutStartFailureMode", "abort"),
+            ("TimeoutStopFailureMode", "kill"),
             ("SendSIGHUP", "yes"),
             ("SendSIGKILL", "off"),
         ] {
@@ -68,10 +81,14 @@ mod tests {
             final_signal: Signal::QUIT,
             watchdog_signal: Signal::ABRT,
             restart_signal: "USR1".parse().ok(),
+            start_late: Late::Abort,
+            stop_late: Late::Kill,
             abort_timeout_ns: None,
         };
         assert_eq!((&spec.kill, spec.stop_signal), (&expected, Signal::QUIT));
-        for (key, value) in [("KillMode", "some"), ("KillSignal", "SIGNONE"), ("SendSIGHUP", "x"), ("KillMode", "")] {
+        for (key, value) in
+            [("KillMode", "some"), ("KillSignal", "SIGNONE"), ("TimeoutStopFailureMode", "x"), ("KillMode", "")]
+        {
             assert!(take(&mut spec, key, value).unwrap().is_err(), "{key}={value}");
         }
         assert_eq!((&spec.kill, take(&mut spec.clone(), "Kill", "1")), (&expected, None));

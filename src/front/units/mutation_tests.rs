@@ -1,6 +1,7 @@
 use super::find::{Folders, Found};
 use super::*;
-use crate::plan::ServiceSpec;
+use crate::front::mutation::{Mutator, names_a_line};
+use crate::plan::{Origin, ServiceSpec};
 use std::cell::RefCell;
 
 const FILES: [(&str, &str); 9] = [
@@ -56,36 +57,13 @@ impl Folders for Mutated {
 #[test]
 fn mutated_units_are_read_or_refused() {
     let rounds = option_env!("PREBIND_UNIT_ROUNDS").and_then(|text| text.parse().ok()).unwrap_or(20_000_u32);
-    let mut state = 0x2545_F491_4F6C_DD1D_u64;
-    let mut next = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below.max(1) as u64) as usize
-    };
+    let mut mutator = Mutator(0x2545_F491_4F6C_DD1D);
     let (mut good, mut bad) = (0, 0);
     for _ in 0..rounds {
-        let mut files: Vec<(&str, Vec<u8>)> = FILES.map(|(path, text)| (path, text.as_bytes().to_vec())).to_vec();
-        for _ in 0..=next(6) {
-            let bytes = &mut files[next(FILES.len())].1;
-            let at = next(bytes.len());
-            match next(4) {
-                _ if bytes.is_empty() => {}
-                0 => bytes[at] = next(256) as u8,
-                1 => drop(bytes.remove(at)),
-                2 => bytes.insert(at, b"\\\"'%[]=\n;#$ 0-@"[next(15)]),
-                _ => bytes.extend_from_within(at..),
-            }
-        }
+        let files = mutator.spoilt(&FILES, 6, b"\\\"'%[]=\n;#$ 0-@");
         let read = opened(&files);
-        let inside = |origin: &Origin| match origin {
-            Origin::File { name, line } => {
-                let (_, bytes) = files.iter().find(|(path, _)| path == name).expect("a file that there is");
-                (1..=bytes.split(|byte| *byte == b'\n').count()).contains(line)
-            }
-            Origin::Argument(1 | 2) => true,
-            Origin::Argument(_) | Origin::Default | Origin::Environment(_) => false,
-        };
+        let inside =
+            |origin: &Origin| names_a_line(&files, origin).unwrap_or(matches!(origin, Origin::Argument(1 | 2)));
         for one in &read.remarks {
             assert!(inside(&one.origin) && !one.message.is_empty(), "{one}");
         }

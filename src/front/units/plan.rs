@@ -7,10 +7,9 @@
 use super::Remark;
 use super::door::{Door, Machine, Request, ServiceEntry, SocketEntry, Why};
 use super::service::Type;
-use super::socket::SocketUnit;
 use crate::plan::{
-    AckMode, Address, Command, Kind, ListenEnv, NotifyAccess, Number, Origin, Problem, ProcessSpec, ServiceSpec,
-    SocketId, SocketKind, SocketSpec, StartWhen, Stdio, nearest,
+    AckMode, Address, Kind, ListenEnv, Number, Origin, Problem, ServiceSpec, SocketId, SocketKind, SocketSpec,
+    StartWhen, Stdio, nearest,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,27 +45,6 @@ struct Maker<'a> {
     /// Where each unit's sockets stand in the plan.
     ids: BTreeMap<String, Vec<SocketId>>,
     read: Read,
-}
-
-/// The commands around a unit's sockets as a service that has no worker of its own: they are root's, in `/`.
-fn commands_of(name: &str, unit: &SocketUnit) -> ServiceSpec {
-    ServiceSpec {
-        name: name.to_string(),
-        command: Command::Execs(Vec::new()),
-        steps: unit.commands.clone(),
-        start_timeout_ns: unit.timeout.unwrap_or(ServiceSpec::NEVER_NS),
-        chdir: Some("/".into()),
-        umask: Some(0o022),
-        process: ProcessSpec {
-            unit: true,
-            clean_environment: true,
-            ignore_sigpipe: true,
-            stdin: Stdio::Null,
-            ..ProcessSpec::default()
-        },
-        notify_access: NotifyAccess::None,
-        ..ServiceSpec::default()
-    }
 }
 
 impl Maker<'_> {
@@ -129,8 +107,8 @@ impl Maker<'_> {
         }
         let unit = &self.units[name].unit;
         let specs = &unit.sockets;
-        if !unit.commands.is_empty() {
-            self.read.socket_commands.push(commands_of(name, unit));
+        if !unit.commands.steps.is_empty() {
+            self.read.socket_commands.push(unit.commands.clone());
         }
         let first = self.read.sockets.len();
         self.read.sockets.extend(specs.iter().cloned());
@@ -227,7 +205,7 @@ impl Maker<'_> {
         if self.read.services.is_empty() && self.read.problems.is_empty() {
             let origin = self.request.words.first().map_or(Origin::Default, |(_, origin)| origin.clone());
             let message = "nothing is left to run: every unit was left out";
-            self.read.problems.push(Problem::new(origin, message).remedy("the remarks say why: --check shows them"));
+            self.read.problems.push(Problem::new(origin, message).remedy("the lines before this one say why"));
         }
         self.read
     }

@@ -192,7 +192,6 @@ impl Reader<'_> {
             "Restart" => set(&mut unit.spec.restart, when(value)),
             // They differ in what other units see.
             "RestartMode" => only(value, &["normal", "direct"], "not supported"),
-            "TimeoutStartFailureMode" | "TimeoutStopFailureMode" => only(value, &["terminate"], "not supported"),
             "NonBlocking" => set(&mut unit.nonblock, boolean(value)),
             "RemainAfterExit" => set(&mut unit.spec.remain_after_exit, boolean(value)),
             "X-Prebind-Slots" => set(&mut unit.slots, boolean(value)),
@@ -319,7 +318,8 @@ fn wrong(name: &UnitName, kind: Type, draft: &Draft, spec: &ServiceSpec) -> Opti
         (2.., false, _) => "it has several ExecStart=, which only Type=oneshot may have",
         (_, true, Restart::Always | Restart::OnSuccess) => "Type=oneshot cannot be restarted when it succeeds",
         (0, true, _) if spec.steps.is_empty() => "it has no command at all",
-        (0, true, _) if !spec.remain_after_exit && !spec.steps.iter().any(|step| step.step == Step::Stop) => {
+        (0, true, _) if !spec.remain_after_exit => "it has no ExecStart=, which only RemainAfterExit=yes makes up for",
+        (0, true, _) if !spec.steps.iter().any(|step| step.step == Step::Stop) => {
             "it has neither ExecStart= nor ExecStop="
         }
         _ => return None,

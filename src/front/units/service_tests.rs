@@ -86,7 +86,7 @@ fn kinds_and_their_defaults() {
 fn resets_and_oddities() {
     let text = "[Service]\nExecStart=/bin/a\nExecStart=\nExecStart=/bin/b\nType=dbus\nRestart=perhaps\nRestartSec=x\n\
                 Sockets=web.service\nSuccessExitStatus=7 nope\nX-Prebind-Number=0\nStartLimitInterval=0\n\
-                TimeoutStartFailureMode=abort\nGuessMainPID=no\nExitType=cgroup\nRestartMode=direct\nX-Prebind-Strategy=big\n\
+                TimeoutStartFailureMode=wait\nGuessMainPID=no\nExitType=cgroup\nRestartMode=direct\nX-Prebind-Strategy=big\n\
                 WorkingDirectory=-gone\n";
     let (unit, _, remarks, problems) = unit(text);
     let Command::Execs(starts) = &unit.spec.command else { panic!() };
@@ -107,7 +107,8 @@ fn what_makes_a_unit_unusable() {
         ("ExecStart=/bin/a %Z\n", "unknown specifier %Z"),
         ("Type=oneshot\nExecStart=/bin/a\nRestart=always\n", "cannot be restarted"),
         ("", "no command at all"),
-        ("ExecReload=/bin/a\n", "neither ExecStart= nor ExecStop="),
+        ("ExecReload=/bin/a\nRemainAfterExit=yes\n", "neither ExecStart= nor ExecStop="),
+        ("ExecStop=/bin/a\n", "only RemainAfterExit=yes makes up for"),
         ("ExecStart=/bin/a\nUser=a:b\n", "User: 'a:b' is no name"),
         ("ExecStart=/bin/a\nGroup=%Z\n", "Group: unknown specifier"),
         ("ExecStart=/bin/a\nSupplementaryGroups=a b/c\n", "SupplementaryGroups: 'b/c' is no name"),

@@ -3,12 +3,15 @@
 
 use super::Remark;
 use super::address::{address, netlink, path, queue};
+use super::kill;
 use super::lex::Assignment;
 use super::name::UnitName;
-use super::values::{Span, boolean, count, integer, mode, set, size, span};
+use super::process::{self, Context, Process, is_vital};
+use super::values::{boolean, count, integer, mode, set, size, span};
 use super::words::commands;
 use crate::plan::{
-    Address, Exec, Nanos, Origin, Problem, SECOND, SocketKind, SocketOptions, SocketSpec, Step, StepSpec, Timestamp,
+    Address, Command, Exec, Nanos, NotifyAccess, Origin, Problem, SECOND, ServiceSpec, SocketKind, SocketOptions,
+    SocketSpec, Step, StepSpec, Timestamp,
 };
 use std::path::PathBuf;
 
@@ -33,11 +36,10 @@ pub struct SocketUnit {
     pub symlinks: Vec<String>,
     /// So many starts in so long; `None`: no limit.
     pub trigger_limit: Option<(u32, Nanos)>,
-    /// The commands around its sockets: before and after they are opened (StartPre, StartPost) and closed (Stop, StopPost).
-    pub commands: Vec<StepSpec>,
-    /// `TimeoutSec=`, of each of them.
-    pub timeout: Span,
-    /// Commands that cannot be read.
+    /// The commands around its sockets, as a service without workers: before and after they are opened (StartPre, StartPost)
+    /// and closed (Stop, StopPost).
+    pub commands: ServiceSpec,
+    /// Commands that cannot be read, and those who run them.
     pub problems: Vec<Problem>,
 }
 
@@ -53,6 +55,8 @@ struct Reader<'a> {
     outside: &'a dyn Fn(char) -> Option<String>,
     listens: Vec<Listen>,
     options: SocketOptions,
+    /// How its commands are run.
+    process: Process,
     fd_name: Option<String>,
     unit: SocketUnit,
     trigger: (Option<u32>, Option<Option<Nanos>>),
@@ -78,8 +82,7 @@ pub fn read<'a>(
         remove_on_stop: false,
         symlinks: Vec::new(),
         trigger_limit: None,
-        commands: Vec::new(),
-        timeout: Some(90 * SECOND),
+        commands: no_commands(name),
         problems: Vec::new(),
     };
     let mut reader = Reader {
@@ -87,6 +90,7 @@ pub fn read<'a>(
         outside,
         listens: Vec::new(),
         options: SocketOptions::default(),
+        process: Process::default(),
         fd_name: None,
         unit,
         trigger: (None, None),
@@ -99,8 +103,11 @@ pub fn read<'a>(
             left.push(one);
             continue;
         }
-        match reader.take(one) {
+        match reader.take(one, remarks) {
             Some(Ok(())) => {}
+            Some(Err(why)) if is_vital(&one.key, &one.value) => {
+                reader.unit.problems.push(Problem::new(one.origin.clone(), format!("{}: {why}", one.key)));
+            }
             Some(Err(why)) => {
                 remarks.push(Remark::warn(one.origin.clone(), format!("{}: {why}: ignored", one.key)));
             }
@@ -112,7 +119,7 @@ pub fn read<'a>(
 
 impl Reader<'_> {
     /// `None`: the key is not of this table.
-    fn take(&mut self, one: &Assignment) -> Option<Result<(), String>> {
+    fn take(&mut self, one: &Assignment, remarks: &mut Vec<Remark>) -> Option<Result<(), String>> {
         let value = one.value.as_str();
         let kind = match one.key.as_str() {
             "ListenStream" => Some(SocketKind::Stream),
@@ -129,8 +136,16 @@ impl Reader<'_> {
             None => self
                 .command(one)
                 .or_else(|| self.of_unit(&one.key, value))
-                .or_else(|| self.of_socket(&one.key, value))?,
+                .or_else(|| self.of_socket(&one.key, value))
+                .or_else(|| self.of_commands(one, remarks))?,
         })
+    }
+
+    /// systemd.exec(5) and systemd.kill(5) are about the commands here.
+    fn of_commands(&mut self, one: &Assignment, remarks: &mut Vec<Remark>) -> Option<Result<(), String>> {
+        let context = Context { name: self.name, outside: self.outside };
+        let spec = &mut self.unit.commands;
+        kill::take(spec, &one.key, &one.value).or_else(|| self.process.take(spec, one, context, remarks))
     }
 
     /// A command around the sockets. One that cannot be read makes the unit unusable.
@@ -143,7 +158,7 @@ impl Reader<'_> {
             _ => return None,
         };
         if one.value.is_empty() {
-            self.unit.commands.retain(|other| other.step != step);
+            self.unit.commands.steps.retain(|other| other.step != step);
             return Some(Ok(()));
         }
         let read = commands(&one.value).and_then(|all| {
@@ -151,7 +166,7 @@ impl Reader<'_> {
             all.iter().map(fill).collect::<Result<Vec<Exec>, String>>()
         });
         match read {
-            Ok(all) => self.unit.commands.extend(all.into_iter().map(|exec| StepSpec { step, exec })),
+            Ok(all) => self.unit.commands.steps.extend(all.into_iter().map(|exec| StepSpec { step, exec })),
             Err(why) => {
                 let message = format!("'{}' is no command: {why}", one.value);
                 self.unit.problems.push(Problem::new(one.origin.clone(), message));
@@ -203,7 +218,10 @@ impl Reader<'_> {
             "RemoveOnStop" => set(&mut unit.remove_on_stop, boolean(value)),
             "TriggerLimitBurst" => set(&mut self.trigger.0, count(value).map(Some)),
             "TriggerLimitIntervalSec" => set(&mut self.trigger.1, span(value).map(Some)),
-            "TimeoutSec" => set(&mut unit.timeout, span(value).map(|span| span.filter(|span| *span > 0))),
+            "TimeoutSec" => {
+                let span = span(value).map(|span| span.filter(|span| *span > 0));
+                set(&mut unit.commands.start_timeout_ns, span.map(|span| span.unwrap_or(ServiceSpec::NEVER_NS)))
+            }
             "FileDescriptorName" => {
                 let name = self.expand(value);
                 let fits = |name: &String| {
@@ -305,7 +323,8 @@ impl Reader<'_> {
     }
 
     fn finish(self) -> SocketUnit {
-        let Reader { name, listens, mut options, fd_name, mut unit, trigger, queue, reuse, .. } = self;
+        let Reader { name, listens, mut options, fd_name, mut unit, trigger, queue, reuse, process, .. } = self;
+        process.finish(&mut unit.commands);
         options.lenient = true;
         options.keep_path = !unit.remove_on_stop;
         options.queue_limits = queue.0.zip(queue.1);
@@ -335,6 +354,22 @@ impl Reader<'_> {
         unit.trigger_limit = (burst > 0 && interval > 0).then_some((burst, interval));
         unit
     }
+}
+
+/// Commands are root's, in `/`, unless the unit says otherwise.
+fn no_commands(name: &UnitName) -> ServiceSpec {
+    let mut spec = ServiceSpec {
+        name: name.to_string(),
+        command: Command::Execs(Vec::new()),
+        env: Vec::new(),
+        start_timeout_ns: 90 * SECOND,
+        notify_access: NotifyAccess::None,
+        ..ServiceSpec::default()
+    };
+    process::defaults(&mut spec);
+    kill::defaults(&mut spec);
+    spec.process.clean_environment = true;
+    spec
 }
 
 /// Whether it makes a file that links can lead to.

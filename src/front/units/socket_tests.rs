@@ -39,7 +39,8 @@ fn an_empty_line_clears_and_a_bad_one_is_said() {
     let (unit, left, remarks) = unit("web.socket", text);
     assert_eq!(shown(&unit), ["a b tcp [::]:3", "a b tcp [::]:3"]);
     assert!(unit.sockets.iter().all(|one| one.options.reuse_port && one.options.mode == Some(0o660)));
-    assert_eq!(left, ["listenstream", "User"]);
+    assert_eq!(left, ["listenstream"]);
+    assert_eq!(unit.commands.user.as_deref(), Some("x"));
     assert_eq!(unit.trigger_limit, None);
     assert_eq!(remarks.len(), 5, "{remarks:?}");
     assert!(remarks[0].starts_with("web.socket:5: ListenStream: 'localhost:80' is no address"), "{remarks:?}");

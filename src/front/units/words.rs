@@ -15,7 +15,7 @@ pub struct Exec {
     pub may_fail: bool,
     /// `:`: `$` is not special.
     pub literal: bool,
-    /// `+`, `!`, `!!`: not as the unit's user.
+    /// `+`, `!`: not as the unit's user.
     pub privilege: Privilege,
 }
 
@@ -150,6 +150,8 @@ fn command(first: &str, mut rest: Vec<String>) -> Result<Exec, String> {
             ':' => exec.literal = true,
             '|' => return Err("the prefix | (through the user's shell) is not supported".into()),
             '+' => exec.privilege = Privilege::Full,
+            // `!!` means something on kernels without ambient capabilities only.
+            _ if times == 1 => exec.privilege = Privilege::Unit,
             _ => exec.privilege = Privilege::KeepIds,
         }
         path = &path[1..];
@@ -214,7 +216,8 @@ mod tests {
             ..Exec::default()
         };
         assert_eq!(all, [a, b]);
-        assert_eq!(commands("!!/bin/x").unwrap()[0].privilege, Privilege::KeepIds);
+        assert_eq!(commands("!/bin/x").unwrap()[0].privilege, Privilege::KeepIds);
+        assert_eq!(commands("!!/bin/x").unwrap()[0].privilege, Privilege::Unit);
         assert_eq!(commands("+-/bin/x").unwrap()[0].privilege, Privilege::Full);
         for bad in ["", "--/bin/a", "-", "@/bin/a", "bin/a", "/bin/", "'open", ";", "+!/bin/a", "!!!/bin/a", "|/bin/a"]
         {

@@ -186,6 +186,12 @@ fn work(call: &mut Call) -> Result<Infallible, Failure> {
     if call.steps.ignore_sigpipe {
         set_disposition(libc::SIGPIPE, libc::SIG_IGN);
     }
+    if let Some(group) = call.steps.cgroup {
+        // First of all: what may be entered by prebind, not by whom the worker becomes. "0" is who writes.
+        // SAFETY: one byte of a constant; a descriptor that prebind holds open until the child is done with it.
+        let entered = unsafe { libc::syscall(libc::SYS_write, group, c"0".as_ptr(), 1_usize) };
+        call.steps.skipped.cgroup = (entered != 1).then(Errno::last);
+    }
     if call.steps.session {
         must!(Stage::Session, 0, libc::SYS_setsid);
     } else {

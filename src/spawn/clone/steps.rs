@@ -18,6 +18,8 @@ pub(in crate::spawn) struct Steps {
     pub(in crate::spawn) standard: [Standard; 3],
     /// The terminal to be the foreground group of.
     pub(in crate::spawn) terminal: Option<RawFd>,
+    /// cgroup.procs of the control group to enter.
+    pub(in crate::spawn) cgroup: Option<RawFd>,
     /// Which descriptor becomes which. The targets are 3, 4, ... without a gap.
     pub(in crate::spawn) moves: Vec<(RawFd, RawFd)>,
     /// umask(2).
@@ -101,6 +103,7 @@ pub(in crate::spawn) struct Privileges {
 /// What could not be set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::spawn) struct Skipped {
+    pub(in crate::spawn) cgroup: Option<Errno>,
     pub(in crate::spawn) oom_score_adjust: bool,
     pub(in crate::spawn) nice: bool,
     /// A bit for each of the limits: it was lowered to what may be had.

@@ -56,7 +56,7 @@ fn errors() {
         (
             Stage::User,
             World::new(&["/bin/true"]).with(|service| service.user = Some("nobodyy".into())),
-            "no such user 'nobodyy'".into(),
+            "worker of 'web': no such user 'nobodyy'".into(),
         ),
         (
             Stage::EnvironmentFile,

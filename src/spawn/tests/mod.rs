@@ -124,6 +124,7 @@ impl World {
             connection: None,
             stored: &[],
             invocation: 0,
+            cgroup: None,
             main_pid: None,
             outcome: None,
         }

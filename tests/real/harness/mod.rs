@@ -16,7 +16,9 @@ pub(crate) use http::{exchange_unix, get, get_unix};
 pub(crate) use lines::Lines;
 pub(crate) use namespaces::{First, Namespaces};
 pub(crate) use probe::compiled;
-pub(crate) use setup::{Finished, Setup, copy, prebind_path, prebindctl_path, run_ctl, run_piped, wait_child};
+pub(crate) use setup::{
+    Finished, Setup, copy, prebind_path, prebindctl_path, run_ctl, run_piped, wait_child, without_foreign,
+};
 pub(crate) use temp::TempDir;
 
 use serde_json::Value;
@@ -207,8 +209,14 @@ impl Drop for Prebind {
         if std::thread::panicking() {
             eprintln!("--- prebind {} said:\n{}---", self.pid(), self.lines.all());
         }
+        // Some write over the environment that holds the marker: their groups are asked for while somebody knows them.
+        let status = if std::thread::panicking() { self.control.status().unwrap_or_default() } else { Value::Null };
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let services = status["services"].as_array().into_iter().flatten();
+        let workers = services.flat_map(|service| service["workers"].as_array().into_iter().flatten());
+        let pids = workers.filter_map(|worker| worker["pid"].as_i64()).filter(|pid| *pid > 1);
+        pids.for_each(|pid| proc::kill_group(pid as i32, libc::SIGKILL));
         proc::kill_marked(&self.marker);
     }
 }

@@ -29,6 +29,11 @@ pub(crate) fn group(pid: i32) -> Option<i32> {
     stat(pid)?[2].parse().ok()
 }
 
+/// When it was started, in clock ticks.
+pub(crate) fn started(pid: i32) -> Option<u64> {
+    stat(pid)?[19].parse().ok()
+}
+
 /// The live processes of a group.
 pub(crate) fn members(group: i32) -> Vec<i32> {
     let wanted = group.to_string();
@@ -65,6 +70,12 @@ pub(crate) fn nofile(pid: i32) -> Option<(u64, u64)> {
     let line = text.lines().find(|line| line.starts_with("Max open files"))?;
     let mut words = line.split_whitespace().skip(3);
     Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+}
+
+/// What it was called with, with a space after each word.
+pub(crate) fn command_line(pid: i32) -> String {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&words).replace('\0', " ")
 }
 
 /// Every live process.

@@ -150,14 +150,7 @@ impl Setup {
         words.extend(self.arguments.iter().map(Into::into));
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let foreign = |name: &str| {
-            ["LISTEN_", "EINHORN_", "PREBIND", "WATCHDOG_", "NOTIFY_SOCKET"].iter().any(|start| name.starts_with(start))
-        };
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(foreign) {
-                command.env_remove(name);
-            }
-        }
+        without_foreign(&mut command);
         command.env("XDG_RUNTIME_DIR", self.dir.path());
         command.envs(self.environment.iter().cloned());
         let (name, value) = marker.split_once('=').expect("NAME=VALUE");
@@ -184,6 +177,18 @@ impl Setup {
     pub(crate) fn finish(mut self) -> Finished {
         let marker = new_marker();
         run(self.command(&marker), Some(&marker))
+    }
+}
+
+/// Takes what another manager, or who runs the tests, says to a prebind out of a command's environment.
+pub(crate) fn without_foreign(command: &mut Command) {
+    let foreign = |name: &str| {
+        ["LISTEN_", "EINHORN_", "PREBIND", "WATCHDOG_", "NOTIFY_SOCKET"].iter().any(|start| name.starts_with(start))
+    };
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(foreign) {
+            command.env_remove(name);
+        }
     }
 }
 

@@ -1,6 +1,9 @@
-/* What a process of a unit finds, written to the file that its first word names, one fact a line; then it does what its
- * other words say: ready (READY=1), stay (until a signal ends it), exit=N, accept (one connection of descriptor 3 is
- * answered), cat (what descriptor 0 says goes to descriptor 1). Without a word it ends with 0. */
+/* What a process of a unit or of a watcher finds, written to the file that its first word names (its pid is added to a name
+ * that ends with a dot), one fact a line; then it does what its other words say: ready (READY=1), stay (until a signal ends
+ * it), exit=N, accept (one connection of descriptor 3 is answered), cat (what descriptor 0 says goes to descriptor 1).
+ * Without a word it ends with 0. Wherever they stand: tell (the numbers of the signals that it gets go to the report's name
+ * with .told behind it, and all but HUP end it), deaf (the same, but none ends it), child (a child is forked, whose signals
+ * go to .child; the parent does not end before it). */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -8,6 +11,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +23,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -60,6 +65,10 @@ static void socket_facts(FILE *out, int fd) {
     O(IPPROTO_IPV6, IPV6_UNICAST_HOPS); O(IPPROTO_TCP, TCP_NODELAY); O(IPPROTO_TCP, TCP_KEEPIDLE);
     O(IPPROTO_TCP, TCP_KEEPINTVL); O(IPPROTO_TCP, TCP_KEEPCNT); O(IPPROTO_TCP, TCP_DEFER_ACCEPT);
     text(out, fd, "TCP_CONGESTION", IPPROTO_TCP, TCP_CONGESTION);
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    /* For a listening socket the kernel puts its backlog here. */
+    if (!getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size)) fprintf(out, " backlog=%u", info.tcpi_sacked);
     struct sockaddr_storage address;
     socklen_t length = sizeof address;
     memset(&address, 0, sizeof address);
@@ -121,10 +130,51 @@ static void notify(const char *words) {
     close(fd);
 }
 
+static char report[4000], draft[4096], told_path[4096], child_path[4096];
+static pid_t parent, child;
+static int deaf;
+
+static void told(int number) {
+    int fd = open(getpid() == parent ? told_path : child_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    char line[3] = {(char)('0' + number / 10), (char)('0' + number % 10), '\n'};
+    if (fd < 0 || write(fd, line, sizeof line) < 0) _exit(69);
+    close(fd);
+    if (number == SIGHUP || (deaf && getpid() == parent)) return;
+    if (getpid() == parent && child) waitpid(child, NULL, 0);
+    _exit(0);
+}
+
+static void listen_to_signals(void) {
+    const int all[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGWINCH, SIGRTMIN + 1};
+    for (size_t n = 0; n < sizeof all / sizeof *all; n++) signal(all[n], told);
+}
+
+static void make_child(void) {
+    child = fork();
+    if (child) return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;) pause();
+}
+
+static void prepare(int count, char **words) {
+    size_t length = strlen(words[1]);
+    parent = getpid();
+    if (length && words[1][length - 1] == '.') snprintf(report, sizeof report, "%s%d", words[1], parent);
+    else snprintf(report, sizeof report, "%s", words[1]);
+    snprintf(draft, sizeof draft, "%s.draft", report);
+    snprintf(told_path, sizeof told_path, "%s.told", report);
+    snprintf(child_path, sizeof child_path, "%s.child", report);
+    for (int n = 2; n < count; n++) {
+        deaf = deaf || !strcmp(words[n], "deaf");
+        if (deaf || !strcmp(words[n], "tell")) listen_to_signals();
+    }
+    for (int n = 2; n < count; n++)
+        if (!strcmp(words[n], "child")) make_child();
+}
+
 int main(int count, char **words) {
     if (count < 2) return 64;
-    char draft[4096];
-    snprintf(draft, sizeof draft, "%s.draft", words[1]);
+    prepare(count, words);
     FILE *out = fopen(draft, "we");
     if (!out) return 65;
     for (int n = 0; n < count; n++) fprintf(out, "argv %d %s\n", n, words[n]);
@@ -141,10 +191,10 @@ int main(int count, char **words) {
     descriptors(out);
     process(out);
     fclose(out);
-    if (rename(draft, words[1])) return 66;
+    if (rename(draft, report)) return 66;
     for (int n = 2; n < count; n++) {
         if (!strcmp(words[n], "ready")) notify("READY=1");
-        else if (!strcmp(words[n], "stay")) pause();
+        else if (!strcmp(words[n], "stay")) for (;;) pause();
         else if (!strncmp(words[n], "exit=", 5)) return atoi(words[n] + 5);
         else if (!strcmp(words[n], "accept")) {
             int fd = accept(3, NULL, NULL);

@@ -41,6 +41,8 @@ struct Child {
     stop_posts: u16,
     /// A successor may have come beside it.
     overlapped: bool,
+    /// Its main process could not be started, which was not said yet.
+    main_failed: bool,
 }
 
 fn rank(step: Step) -> u8 {
@@ -88,16 +90,18 @@ impl Check {
             Event::Asked(ask, _) => assert!(self.asked.insert(*ask)),
             Event::StepEnded { child, how, .. } => self.step_ended(*child, *how),
             Event::Exited { child, .. } => self.child(*child).main = false,
+            Event::SpawnFailed(child, _) => self.child(*child).main_failed = true,
             Event::MainFound(child, found) => {
                 self.see(match found {
                     Found::Yes => "a daemon was found",
+                    Found::Several => "a daemon left several",
                     Found::NotYet => "a daemon is not there yet",
                     Found::Nobody => "a daemon left nobody",
                 });
                 // It started well: that its processes are over is no failure.
                 let child = self.child(*child);
                 child.main = *found == Found::Yes;
-                child.ready |= *found == Found::Nobody;
+                child.ready |= matches!(found, Found::Nobody | Found::Several);
             }
             Event::Traffic(_) => {}
             Event::Connected { connection, service, .. } => {
@@ -160,6 +164,7 @@ impl Check {
             told_at: None,
             stop_posts: 0,
             overlapped: overlaps,
+            main_failed: false,
         };
         self.children.insert(start.child, child);
     }
@@ -301,7 +306,8 @@ impl Check {
             Happening::ToldToStop(who, _) => self.child(who.child).told_at = Some(now),
             Happening::SpawnFailed { who, .. } => {
                 let child = self.child(who.child);
-                if child.step.take().is_some() {
+                let of_main = std::mem::take(&mut child.main_failed);
+                if !of_main && child.step.take().is_some() {
                     let (step, at) = child.last.expect("it was begun");
                     self.child(who.child).fine = self.may_fail(who.service, step, at);
                     self.see("step could not be run");

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::World;
 
 /// What the histories together must have seen.
-pub(crate) const SITUATIONS: [&str; 27] = [
+pub(crate) const SITUATIONS: [&str; 28] = [
     "ran Condition",
     "ran StartPre",
     "ran StartPost",
@@ -27,6 +27,7 @@ pub(crate) const SITUATIONS: [&str; 27] = [
     "a oneshot's next part",
     "a daemon was found",
     "a daemon left nobody",
+    "a daemon left several",
     "activated",
     "listening again",
     "trigger limit",

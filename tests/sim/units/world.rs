@@ -34,6 +34,7 @@ enum Thing {
     Operator(Event),
     MainEnds(ChildId, u32, Ended),
     StepEnds(ChildId, u32, Ended),
+    OthersEnd(ChildId),
     Say(ChildId, Note),
     Traffic(u16),
 }
@@ -112,7 +113,9 @@ impl World {
     fn spawn(&mut self, start: Start, events: &mut Vec<Event>) {
         let id = start.child;
         if !self.calm() && self.rng.percent(4) {
-            events.push(Event::SpawnFailed(id, SpawnFailure { message: "no".into(), code: 203 }));
+            let event = Event::SpawnFailed(id, SpawnFailure { message: "no".into(), code: 203 });
+            self.check.event(self.now, &event);
+            events.push(event);
             return;
         }
         let process = self.new_process(id);
@@ -184,6 +187,12 @@ impl World {
         if !self.calm() && self.rng.percent(20) {
             return if self.rng.percent(50) { Found::NotYet } else { Found::Nobody };
         }
+        if !self.calm() && self.rng.percent(20) {
+            self.children.entry(id).or_default().others = true;
+            let after = self.rng.pick(&[5, 300, 20_000]) * MS;
+            self.put(self.now + after, Thing::OthersEnd(id));
+            return Found::Several;
+        }
         let process = self.new_process(id);
         self.children.entry(id).or_default().main = Some(process);
         if !self.calm() && self.rng.percent(50) {
@@ -217,6 +226,12 @@ impl World {
                 let child = self.children.get_mut(&id).filter(|child| child.step == Some(process))?;
                 child.step = None;
                 Some(Event::StepEnded { child: id, how, group_left: child.left() })
+            }
+            Thing::OthersEnd(id) => {
+                if let Some(child) = self.children.get_mut(&id) {
+                    child.others = false;
+                }
+                None
             }
             Thing::Say(id, note) => self.children.get(&id).map(|_| Event::Said(id, note)),
             Thing::Traffic(service) => {
@@ -309,6 +324,7 @@ impl Kernel for World {
             Action::Listen(service, on) => self.listen(service, on),
             Action::LookSockets(child) => events.push(Event::HoldsSockets(child, true)),
             Action::LookAccepting(child) => events.push(Event::Accepting(child, Accepting::Unknown)),
+            Action::LookOrphans | Action::SignalOrphans(_) => unreachable!("not in this world"),
             Action::Flush(_)
             | Action::Refuse(_)
             | Action::CloseSockets(_)
@@ -318,7 +334,8 @@ impl Kernel for World {
             | Action::CloseSlots(..)
             | Action::Answer(..)
             | Action::Report(_)
-            | Action::Upward(_) => {}
+            | Action::Upward(_)
+            | Action::Health(_) => {}
         }
     }
 }

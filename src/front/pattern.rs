@@ -1,9 +1,7 @@
-//! Patterns of the shell: `*`, `?` and `[...]`, for a name and for a path.
-
-use std::fs;
+//! Patterns of the shell: `*`, `?` and `[...]`, for a name.
 
 /// Whether a name fits a pattern as a whole.
-pub(super) fn fits(pattern: &str, name: &str) -> bool {
+pub fn fits(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     let (mut at, mut seen) = (0, 0);
     // Where the last star stands, and how far it reached.
@@ -64,27 +62,6 @@ fn set(rest: &[char], c: char) -> Option<(usize, bool)> {
         }
     }
     Some((usize::from(negated) + end + 1, found != negated))
-}
-
-/// The paths that fit an absolute pattern, component by component; a dot at the beginning of a name must be written.
-pub(super) fn matching(pattern: &str) -> Vec<String> {
-    let mut found = vec![String::new()];
-    for part in pattern.split('/').filter(|part| !part.is_empty()) {
-        let mut next = Vec::new();
-        for folder in &found {
-            if !part.contains(['*', '?', '[', '\\']) {
-                next.push(format!("{folder}/{part}"));
-                continue;
-            }
-            let entries = fs::read_dir(if folder.is_empty() { "/" } else { folder }).into_iter().flatten();
-            let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-            let names = names.filter(|name| fits(part, name) && (part.starts_with('.') || !name.starts_with('.')));
-            next.extend(names.map(|name| format!("{folder}/{name}")));
-        }
-        found = next;
-    }
-    found.retain(|path| !path.is_empty() && fs::symlink_metadata(path).is_ok());
-    found
 }
 
 #[cfg(test)]
