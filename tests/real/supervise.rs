@@ -22,9 +22,11 @@ fn one_killed_the_service_goes_on() {
     let mut prebind = started(&["-n", "2", "-s", "25"], &[]);
     prebind.wait_ready();
     let before = prebind.worker_pids();
-    proc::kill(before[0], libc::SIGKILL);
-    prebind.get("web", "/pid");
     let killed = Instant::now();
+    proc::kill(before[0], libc::SIGKILL);
+    // Until it is dead it may still accept.
+    prebind.lines.expect(&[&before[0].to_string(), "KILL"]);
+    prebind.get("web", "/pid");
     let after = prebind.wait_status("a successor", |status| {
         let workers = status["services"][0]["workers"].as_array()?;
         let ready = workers.iter().filter(|w| w["state"] == "ready" && w["pid"] != before[0]).count();
@@ -39,7 +41,6 @@ fn one_killed_the_service_goes_on() {
         (&0.into(), &"KILL".into(), &Value::Null)
     );
     assert_eq!(service["workers"][1]["pid"], before[1], "the other one was left alone");
-    prebind.lines.expect(&[&before[0].to_string(), "KILL"]);
     prebind.stop();
 }
 
