@@ -23,6 +23,7 @@ mod signals;
 mod socket_commands;
 mod sources;
 mod speak;
+mod standard;
 mod store;
 mod terminal;
 mod traffic;
@@ -34,6 +35,7 @@ pub use above::Kept;
 pub use log::Log;
 pub use replace::{Own, State, UNDERSTOOD};
 pub use socket_commands::run_socket_commands;
+pub use standard::begin;
 
 use crate::control::Claim;
 use crate::control::einhorn::Teller;

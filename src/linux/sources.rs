@@ -63,7 +63,6 @@ pub(super) struct Turn {
     pub(super) traffic: Vec<SocketId>,
     /// Lines for the log.
     pub(super) remarks: Vec<(Level, &'static str, String)>,
-    timed_out: bool,
 }
 
 impl Turn {
@@ -77,7 +76,6 @@ impl Turn {
             || self.stored
             || !self.mains.is_empty()
             || !self.traffic.is_empty()
-            || self.timed_out
             || !self.remarks.is_empty()
     }
 }

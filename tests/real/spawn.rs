@@ -1,7 +1,7 @@
 //! Chapter "What a worker finds": descriptors, environment, rights, limits, directory, signals; and how a command
 //! that cannot be run is told.
 
-use crate::harness::{Prebind, Setup, TempDir, is_root, probe, proc, wait_for};
+use crate::harness::{Prebind, Setup, TempDir, is_root, prebind_path, probe, proc, wait_for};
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -27,6 +27,26 @@ fn strays_of_the_caller_never_reach_a_worker() {
         assert!(targets.iter().all(|target| target.starts_with("socket:")), "{targets:?}");
     }
     prebind.stop();
+}
+
+#[test]
+fn standard_descriptors_that_are_closed_are_nobodys() {
+    let closing = ["sh", "-c", "exec \"$0\" \"$@\" <&- >&-"];
+    let mut prebind = Setup::probe(&["-b", "web=127.0.0.1:0"], &[]).wrapped(&closing).start();
+    prebind.wait_ready();
+    let own = proc::fds(prebind.pid());
+    let standard: Vec<&str> = own.iter().filter(|(fd, _)| *fd < 2).map(|(_, target)| target.as_str()).collect();
+    assert_eq!(standard, ["/dev/null", "/dev/null"], "{own:?}");
+    assert_eq!(probe::numbers(&prebind.probe("web")), [0, 1, 2, 3]);
+    prebind.stop();
+}
+
+#[test]
+fn a_reader_that_went_away_kills_nobody() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let ended = std::process::Command::new(prebind_path()).arg("--help").stdout(writer).status().expect("run");
+    assert_eq!(ended.code(), Some(0), "{ended}");
 }
 
 #[test]

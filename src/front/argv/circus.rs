@@ -27,7 +27,7 @@ impl Reader<'_> {
     /// What `--circus` asks for, if it was given.
     pub(super) fn circus(&mut self, program: &Name) -> Result<Option<Request>, Refusal> {
         let refuse = |message: String| Err(Refusal(message));
-        let Some(file) = self.one::<std::ffi::OsString>("circus") else { return Ok(None) };
+        let Some(file) = self.given.one::<std::ffi::OsString>("circus") else { return Ok(None) };
         if *program != Name::Prebind {
             return refuse("--circus is prebind's own: start it under the name prebind".into());
         }
@@ -37,7 +37,7 @@ impl Reader<'_> {
                 "'{word}': with --circus there is no COMMAND, cmd in [watcher:NAME] says what is run"
             ));
         }
-        if let Some((id, key)) = IN_FILE.iter().find(|(id, _)| self.given(id)) {
+        if let Some((id, key)) = IN_FILE.iter().find(|(id, _)| self.given.has(id)) {
             return refuse(format!("--{id} means nothing with --circus: it is {key}"));
         }
         match file.into_string() {

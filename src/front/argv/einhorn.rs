@@ -1,11 +1,11 @@
 //! einhorn's name: long options by any unique beginning, and the defaults of einhorn 1.1.1. Both names read one table;
 //! only einhorn's own options take part in unique beginnings.
 
+use super::table::options;
 use super::values::Nice;
 use super::words::reach;
 use super::{Reader, Refusal};
 use crate::plan::{AckMode, ListenEnv, Manner, Nanos, Number, Plan, ServiceSpec, Signal};
-use clap::Command;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ const BACKLOG: u32 = 100;
 const ACK_NS: Nanos = AckMode::GRACE_NS;
 
 /// Long options that are begun in a unique way, in full.
-pub(super) fn in_full(table: &Command, args: Vec<OsString>) -> Result<Vec<OsString>, Refusal> {
+pub(super) fn in_full(args: Vec<OsString>) -> Result<Vec<OsString>, Refusal> {
     let mut full = Vec::with_capacity(args.len());
     let mut rest = args.into_iter();
     while let Some(word) = rest.next() {
@@ -52,10 +52,10 @@ pub(super) fn in_full(table: &Command, args: Vec<OsString>) -> Result<Vec<OsStri
             break;
         }
         let word = match word.to_str().and_then(|text| text.strip_prefix("--")) {
-            Some(long) => completed(table, long)?,
+            Some(long) => completed(long)?,
             None => word,
         };
-        let follows = reach(table, &word) == 2;
+        let follows = reach(&word) == 2;
         full.push(word);
         full.extend(if follows { rest.next() } else { None });
     }
@@ -63,9 +63,9 @@ pub(super) fn in_full(table: &Command, args: Vec<OsString>) -> Result<Vec<OsStri
     Ok(full)
 }
 
-fn completed(table: &Command, long: &str) -> Result<OsString, Refusal> {
+fn completed(long: &str) -> Result<OsString, Refusal> {
     let (name, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
-    let known = table.get_arguments().any(|arg| arg.get_long() == Some(name));
+    let known = options().any(|option| option.id == name);
     let meant: Vec<&str> = OPTIONS.into_iter().filter(|option| option.starts_with(name)).collect();
     let name = match meant[..] {
         _ if known => name,
@@ -80,7 +80,7 @@ impl Reader<'_> {
     /// Under prebind's own name what only einhorn has is said, not lost.
     pub(super) fn own_habits(&mut self, plan: &mut Plan) {
         self.not_here(plan);
-        if let Some(Nice { first, workers: Some(workers), command }) = self.one::<Nice>("nice") {
+        if let Some(Nice { first, workers: Some(workers), command }) = self.given.one::<Nice>("nice") {
             self.einhorns_nice(plan, first, Some(workers), command.is_some());
         }
     }
@@ -100,7 +100,7 @@ impl Reader<'_> {
         for spec in &mut plan.sockets {
             spec.options.backlog = spec.options.backlog.or(Some(BACKLOG));
         }
-        let given = |id: &str| self.matches.contains_id(id);
+        let given = |id: &str| self.given.has(id);
         for service in &mut plan.services {
             service.bounded_first = false;
             if !given("ack-mode") {
@@ -125,17 +125,17 @@ impl Reader<'_> {
             }
         }
         self.not_here(plan);
-        if let Some(Nice { first, workers, command }) = self.one::<Nice>("nice") {
+        if let Some(Nice { first, workers, command }) = self.given.one::<Nice>("nice") {
             self.einhorns_nice(plan, first, workers, command.is_some());
         }
     }
 
     fn not_here(&self, plan: &mut Plan) {
-        if let Some(path) = self.one::<PathBuf>("preload") {
+        if let Some(path) = self.given.one::<PathBuf>("preload") {
             let path = path.display();
             plan.remarks.push(format!("-p {path}: nothing is preloaded, the code is loaded by each worker"));
         }
-        if self.matches.get_flag("gc-before-fork") {
+        if self.given.flag("gc-before-fork") {
             plan.remarks.push("--gc-before-fork: nothing is preloaded, so nothing is collected".into());
         }
     }

@@ -1,11 +1,11 @@
 //! Words for a command line that cannot be understood, and for the habits that other tools taught.
 
 use super::Refusal;
+use super::given::Given;
 use super::table::RESERVED;
 use super::words::Words;
-use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 /// Options of other tools, and what is meant here.
 const ELSEWHERE: [(&str, &str); 8] = [
@@ -58,28 +58,28 @@ fn unknown(name: &str, near: &str) -> String {
 }
 
 /// What clap takes but was hardly meant.
-pub(super) fn habits(matches: &ArgMatches, words: &Words) -> Result<(), Refusal> {
+pub(super) fn habits(given: &Given, words: &Words) -> Result<(), Refusal> {
     let refuse = |message: String| Err(Refusal(message));
     if words.dashes && words.command.is_empty() {
         return refuse("no command after -- (an empty variable?)".into());
     }
-    if let Some(path) = matches.get_one::<std::path::PathBuf>("pidfile")
+    if let Some(path) = given.one::<PathBuf>("pidfile")
         && let Some(text) = path.to_str()
         && text.split_once('=').is_some_and(|(key, _)| is_variable(key))
     {
         return refuse(format!("-e {text}: -e is the pid file; to set a variable: --env {text}"));
     }
-    if let Some(port) = matches.get_one::<std::path::PathBuf>("preload").and_then(|path| path.to_str())
+    if let Some(port) = given.one::<PathBuf>("preload").as_deref().and_then(Path::to_str)
         && port.parse::<u32>().is_ok_and(is_port)
     {
         return refuse(format!("unknown option '-p', here it is -b PORT: -b {port}"));
     }
-    let bound = matches.get_many::<OsString>("bind").is_some();
+    let bound = given.has("bind");
     if !bound && !words.command.is_empty() {
-        if let Some(port) = matches.get_one::<u32>("backlog").filter(|number| is_port(**number)) {
+        if let Some(port) = given.one::<u32>("backlog").filter(|number| is_port(*number)) {
             return refuse(format!("-l {port}: -l is the backlog, and there is no socket; to listen: -b {port}"));
         }
-        if let Some(span) = matches.get_one::<crate::plan::Nanos>("seconds") {
+        if let Some(span) = given.one::<crate::plan::Nanos>("seconds") {
             let number = u32::try_from(span / crate::plan::SECOND).unwrap_or(0);
             if is_port(number) {
                 return refuse(format!(

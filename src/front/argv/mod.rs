@@ -4,6 +4,7 @@
 mod address;
 mod circus;
 mod einhorn;
+mod given;
 mod hints;
 mod options;
 mod table;
@@ -18,7 +19,7 @@ use crate::plan::{
     AckMode, Command, EntrySpec, Identity, Limit, ListenEnv, LogSpec, Nanos, Number, Origin, Plan, Problem, Resource,
     Restart, ServiceSpec, Signal, Strategy, Template, nearest,
 };
-use clap::ArgMatches;
+use given::Given;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use words::Words;
@@ -78,38 +79,35 @@ pub enum Name {
 
 /// Reads the words after the program's name, as it is read under that name.
 pub fn parse_as(program: &Name, args: Vec<OsString>) -> Result<Asked, Refusal> {
-    let table = table();
-    let args = if *program == Name::Prebind { args } else { einhorn::in_full(&table, args)? };
-    let words = Words::split(&table, args);
-    let name = std::iter::once(OsString::from("prebind"));
-    let parsed = table.try_get_matches_from(name.chain(words.options.iter().cloned()));
-    let matches = parsed.map_err(|error| hints::refusal(&error))?;
-    if matches.get_flag("help") {
+    let args = if *program == Name::Prebind { args } else { einhorn::in_full(args)? };
+    let words = Words::split(args);
+    let given = Given::read(&words.options).map_err(|error| hints::refusal(&error))?;
+    if given.flag("help") {
         return Ok(Asked::Help);
     }
-    if matches.get_flag("version") {
+    if given.flag("version") {
         return Ok(Asked::Version);
     }
-    if let Some(what) = matches.get_one::<String>("generate") {
-        return Ok(Asked::Generate(what.clone()));
+    if let Some(what) = given.one("generate") {
+        return Ok(Asked::Generate(what));
     }
     if *program == Name::Prebind {
-        hints::habits(&matches, &words)?;
+        hints::habits(&given, &words)?;
     }
-    let mut reader = Reader { matches: &matches, words: &words, problems: Vec::new() };
+    let mut reader = Reader { given: &given, words: &words, problems: Vec::new() };
     let mut plan = reader.plan();
     match program {
         Name::Prebind => reader.own_habits(&mut plan),
         Name::Einhorn(directory) => reader.einhorns_habits(&mut plan, directory),
     }
-    let (check, json) = (matches.get_flag("check"), matches.get_flag("json"));
+    let (check, json) = (given.flag("check"), given.flag("json"));
     if json && !check {
         return Err(Refusal("--json goes with --check (prebindctl has a --json of its own)".into()));
     }
     let units = reader.units(program)?;
     let circus = reader.circus(program)?;
-    let state_fd = reader.one::<u32>("with-state-fd").and_then(|fd| i32::try_from(fd).ok());
-    let upgrade_check = matches.get_flag("upgrade-check");
+    let state_fd = given.one::<u32>("with-state-fd").and_then(|fd| i32::try_from(fd).ok());
+    let upgrade_check = given.flag("upgrade-check");
     Ok(Asked::Run(Box::new(Run {
         plan,
         problems: reader.problems,
@@ -122,26 +120,18 @@ pub fn parse_as(program: &Name, args: Vec<OsString>) -> Result<Asked, Refusal> {
     })))
 }
 
-/// Reads the matches into a plan and collects what is wrong.
+/// Reads what is given into a plan and collects what is wrong.
 struct Reader<'a> {
-    matches: &'a ArgMatches,
+    given: &'a Given,
     words: &'a Words,
     problems: Vec<Problem>,
 }
 
 impl Reader<'_> {
-    fn one<T: Clone + Send + Sync + 'static>(&self, id: &str) -> Option<T> {
-        self.matches.get_one::<T>(id).cloned()
-    }
-
-    fn all<T: Clone + Send + Sync + 'static>(&self, id: &str) -> Vec<T> {
-        self.matches.get_many::<T>(id).unwrap_or_default().cloned().collect()
-    }
-
     /// The words of a repeatable option, each with where it stands.
     fn many(&self, id: &'static str) -> Vec<(OsString, Origin)> {
-        let values = self.matches.get_many::<OsString>(id).unwrap_or_default();
-        values.enumerate().map(|(n, word)| (word.clone(), Origin::Argument(self.words.place(id, n)))).collect()
+        let values = self.given.all::<OsString>(id).into_iter();
+        values.enumerate().map(|(n, word)| (word, Origin::Argument(self.words.place(id, n)))).collect()
     }
 
     fn problem(&mut self, origin: &Origin, message: impl Into<String>) {
@@ -149,21 +139,21 @@ impl Reader<'_> {
     }
 
     fn plan(&mut self) -> Plan {
-        let backlog = self.one::<u32>("backlog");
+        let backlog = self.given.one::<u32>("backlog");
         let mut plan = Plan {
             identity: Identity {
-                name: self.one("command-name"),
+                name: self.given.one("command-name"),
                 stem: None,
-                socket_path: self.one("socket-path"),
-                pidfile: self.one("pidfile"),
-                lockfile: self.one("lockfile"),
-                no_control: self.matches.get_flag("no-control"),
+                socket_path: self.given.one("socket-path"),
+                pidfile: self.given.one("pidfile"),
+                lockfile: self.given.one("lockfile"),
+                no_control: self.given.flag("no-control"),
                 mode_by_umask: false,
             },
             log: LogSpec {
-                json: self.one::<String>("log-format").is_some_and(|format| format == "json"),
-                verbosity: (i16::from(self.matches.get_count("verbose")) - i16::from(self.matches.get_count("quiet")))
-                    .clamp(-8, 8) as i8,
+                json: self.given.one::<String>("log-format").is_some_and(|format| format == "json"),
+                verbosity: (i16::from(self.given.times("verbose")) - i16::from(self.given.times("quiet"))).clamp(-8, 8)
+                    as i8,
             },
             reexec_as: self.reexec_as(),
             entry: self.entry(),
@@ -188,47 +178,47 @@ impl Reader<'_> {
     fn entry(&self) -> EntrySpec {
         EntrySpec {
             pid1: false,
-            subreaper: self.matches.get_flag("subreaper"),
-            rewrite: self.all("rewrite"),
-            forward: self.all("forward"),
-            exit_codes: self.all("exit-code"),
-            health_file: self.one("health-file"),
-            health_listen: self.one("health-listen"),
+            subreaper: self.given.flag("subreaper"),
+            rewrite: self.given.all("rewrite"),
+            forward: self.given.all("forward"),
+            exit_codes: self.given.all("exit-code"),
+            health_file: self.given.one("health-file"),
+            health_listen: self.given.one("health-listen"),
         }
     }
 
     fn service(&mut self) -> ServiceSpec {
         let standard = ServiceSpec::default();
         let command = self.command();
-        let restart = self.one::<String>("restart");
-        let flags = |id| self.matches.get_flag(id);
-        let name = self.one("command-name").unwrap_or_else(|| default_name(&self.words.command));
+        let restart = self.given.one::<String>("restart");
+        let flags = |id| self.given.flag(id);
+        let name = self.given.one("command-name").unwrap_or_else(|| default_name(&self.words.command));
         ServiceSpec {
             name,
             command,
-            number: self.one::<Number>("number").unwrap_or(standard.number),
-            listen_env: match self.one::<String>("listen-env").as_deref() {
+            number: self.given.one::<Number>("number").unwrap_or(standard.number),
+            listen_env: match self.given.one::<String>("listen-env").as_deref() {
                 Some("full") => ListenEnv::Full,
                 Some("no-pid") => ListenEnv::NoPid,
                 Some("none") => ListenEnv::None,
                 _ => ListenEnv::Auto,
             },
-            ack: self.one::<AckMode>("ack-mode").unwrap_or(standard.ack),
-            min_ready_ns: self.one::<Nanos>("min-ready").unwrap_or(standard.min_ready_ns),
-            start_timeout_ns: self.one::<Nanos>("start-timeout").unwrap_or(standard.start_timeout_ns),
-            backoff_base_ns: self.one::<Nanos>("seconds").unwrap_or(standard.backoff_base_ns),
-            stop_timeout_ns: self.one::<Nanos>("signal-timeout").unwrap_or(standard.stop_timeout_ns),
-            stop_timeout_given: self.matches.contains_id("signal-timeout"),
-            stop_signal: self.one::<Signal>("stop-signal").unwrap_or(standard.stop_signal),
-            watchdog_ns: self.one::<Nanos>("watchdog").filter(|span| *span > 0),
-            max_unacked: self.one("max-unacked"),
-            max_upgrade_additional: self.one("max-upgrade-additional"),
+            ack: self.given.one::<AckMode>("ack-mode").unwrap_or(standard.ack),
+            min_ready_ns: self.given.one::<Nanos>("min-ready").unwrap_or(standard.min_ready_ns),
+            start_timeout_ns: self.given.one::<Nanos>("start-timeout").unwrap_or(standard.start_timeout_ns),
+            backoff_base_ns: self.given.one::<Nanos>("seconds").unwrap_or(standard.backoff_base_ns),
+            stop_timeout_ns: self.given.one::<Nanos>("signal-timeout").unwrap_or(standard.stop_timeout_ns),
+            stop_timeout_given: self.given.has("signal-timeout"),
+            stop_signal: self.given.one::<Signal>("stop-signal").unwrap_or(standard.stop_signal),
+            watchdog_ns: self.given.one::<Nanos>("watchdog").filter(|span| *span > 0),
+            max_unacked: self.given.one("max-unacked"),
+            max_upgrade_additional: self.given.one("max-upgrade-additional"),
             strategy: self.strategy().unwrap_or(standard.strategy),
-            bake_ns: self.one::<Nanos>("bake").unwrap_or(standard.bake_ns),
-            upgrade_timeout_ns: self.one::<Nanos>("upgrade-timeout").unwrap_or(standard.upgrade_timeout_ns),
-            upgrade_retries: self.one("upgrade-retries").unwrap_or(standard.upgrade_retries),
-            drain_delay_ns: self.one("drain-delay"),
-            give_up_after: self.one("give-up-after"),
+            bake_ns: self.given.one::<Nanos>("bake").unwrap_or(standard.bake_ns),
+            upgrade_timeout_ns: self.given.one::<Nanos>("upgrade-timeout").unwrap_or(standard.upgrade_timeout_ns),
+            upgrade_retries: self.given.one("upgrade-retries").unwrap_or(standard.upgrade_retries),
+            drain_delay_ns: self.given.one("drain-delay"),
+            give_up_after: self.given.one("give-up-after"),
             stop_passes_code: true,
             restart_given: restart.is_some(),
             restart: match restart.as_deref() {
@@ -236,11 +226,11 @@ impl Reader<'_> {
                 Some("no") => Restart::No,
                 _ => Restart::Always,
             },
-            user: self.one("user"),
-            group: self.one("group"),
-            chdir: self.one("chdir"),
-            umask: self.one("umask"),
-            nice: self.one::<values::Nice>("nice").map(|nice| nice.first),
+            user: self.given.one("user"),
+            group: self.given.one("group"),
+            chdir: self.given.one("chdir"),
+            umask: self.given.one("umask"),
+            nice: self.given.one::<values::Nice>("nice").map(|nice| nice.first),
             control_fd: flags("command-socket-as-fd"),
             die_with_parent: flags("kill-children-on-exit"),
             env: self.env(),
@@ -253,12 +243,12 @@ impl Reader<'_> {
     }
 
     fn strategy(&self) -> Option<Strategy> {
-        let word = self.one::<String>("strategy")?;
+        let word = self.given.one::<String>("strategy")?;
         Strategy::ALL.iter().find(|(name, _)| *name == word).map(|(_, strategy)| *strategy)
     }
 
     fn reexec_as(&mut self) -> Vec<String> {
-        let Some(text) = self.one::<String>("reexec-as") else { return Vec::new() };
+        let Some(text) = self.given.one::<String>("reexec-as") else { return Vec::new() };
         let words = shlex::split(&text).filter(|words| !words.is_empty());
         if words.is_none() {
             let origin = Origin::Argument(self.words.place("reexec-as", 0));

@@ -33,8 +33,8 @@ impl Reader<'_> {
     /// What `--unit` asks for, if it was given.
     pub(super) fn units(&mut self, program: &Name) -> Result<Option<Request>, Refusal> {
         let refuse = |message: String| Err(Refusal(message));
-        if !self.given("unit") {
-            let alone = ["start", "inherit-env", "allow-unprotected"].into_iter().find(|id| self.given(id));
+        if !self.given.has("unit") {
+            let alone = ["start", "inherit-env", "allow-unprotected"].into_iter().find(|id| self.given.has(id));
             return alone.map_or(Ok(None), |id| refuse(format!("--{id} goes with --unit PATH")));
         }
         if *program != Name::Prebind {
@@ -46,10 +46,10 @@ impl Reader<'_> {
                 "'{word}': with --unit there is no COMMAND, ExecStart= says what is run (another unit: --unit {word})"
             ));
         }
-        if let Some((id, key)) = IN_UNITS.iter().find(|(id, _)| self.given(id)) {
+        if let Some((id, key)) = IN_UNITS.iter().find(|(id, _)| self.given.has(id)) {
             return refuse(format!("--{id} means nothing with --unit: it is {key} (or in a drop-in)"));
         }
-        if self.given("command-socket-as-fd") {
+        if self.given.has("command-socket-as-fd") {
             return refuse("-g means nothing with --unit: a unit's descriptors are its sockets'".into());
         }
         let mut words = Vec::new();
@@ -60,8 +60,8 @@ impl Reader<'_> {
                 Err(word) => self.problem(&origin, format!("'{}' is not UTF-8", super::lossy(&word))),
             }
         }
-        let number = self.one::<Number>("number");
-        let flag = |id| self.matches.get_flag(id);
+        let number = self.given.one::<Number>("number");
+        let flag = |id| self.given.flag(id);
         Ok(Some(Request {
             words,
             start: flag("start"),
@@ -70,11 +70,6 @@ impl Reader<'_> {
             number: number.map(|number| (number, Origin::Argument(self.words.place("number", 0)))),
             strategy: self.strategy(),
         }))
-    }
-
-    /// Whether an option stands on the command line.
-    pub(super) fn given(&self, id: &str) -> bool {
-        self.matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where the options end, and which word is which: clap tells values, not the places that messages name.
 
-use clap::{Arg, Command};
+use super::table::{Opt, options};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -17,12 +17,12 @@ pub(super) struct Words {
     /// Whether `--` stood before it.
     pub(super) dashes: bool,
     /// Where each option's values stand, by the option's id, from 1.
-    places: BTreeMap<String, Vec<usize>>,
+    places: BTreeMap<&'static str, Vec<usize>>,
 }
 
 impl Words {
     /// Splits at the first word that is neither an option nor an option's value, or after `--`.
-    pub(super) fn split(table: &Command, args: Vec<OsString>) -> Words {
+    pub(super) fn split(args: Vec<OsString>) -> Words {
         let mut words = Words::default();
         let mut at = 0;
         while at < args.len() {
@@ -35,11 +35,11 @@ impl Words {
             if word.len() < 2 || word[0] != b'-' {
                 break;
             }
-            let (option, inline) = find(table, word);
-            let follows = option.is_some_and(takes_value) && !inline && at + 1 < args.len();
+            let (option, inline) = find(word);
+            let follows = option.is_some_and(Opt::takes_value) && !inline && at + 1 < args.len();
             let end = at + 1 + usize::from(follows);
             if let Some(option) = option {
-                words.places.entry(option.get_id().to_string()).or_default().push(end);
+                words.places.entry(option.id).or_default().push(end);
             }
             words.options.extend_from_slice(&args[at..end]);
             at = end;
@@ -56,28 +56,24 @@ impl Words {
 }
 
 /// How many words an option takes: 2 where its value stands in the next one.
-pub(super) fn reach(table: &Command, word: &OsStr) -> usize {
-    let (option, inline) = find(table, word.as_bytes());
-    1 + usize::from(option.is_some_and(takes_value) && !inline)
-}
-
-fn takes_value(option: &Arg) -> bool {
-    option.get_action().takes_values()
+pub(super) fn reach(word: &OsStr) -> usize {
+    let (option, inline) = find(word.as_bytes());
+    1 + usize::from(option.is_some_and(Opt::takes_value) && !inline)
 }
 
 /// The option that decides how many words this one takes, and whether its value is in the word itself.
-fn find<'a>(table: &'a Command, word: &[u8]) -> (Option<&'a Arg>, bool) {
+fn find(word: &[u8]) -> (Option<&'static Opt>, bool) {
     if let Some(long) = word.strip_prefix(b"--") {
         let end = long.iter().position(|byte| *byte == b'=');
         let name = OsStr::from_bytes(&long[..end.unwrap_or(long.len())]);
-        let option = table.get_arguments().find(|arg| arg.get_long().is_some_and(|long| name == long));
+        let option = options().find(|option| name == option.id);
         return (option, end.is_some());
     }
     let mut last = None;
     for (n, byte) in word.iter().enumerate().skip(1) {
         let short = char::from(*byte);
-        last = table.get_arguments().find(|arg| arg.get_short() == Some(short));
-        if last.is_none_or(takes_value) {
+        last = options().find(|option| option.short == Some(short));
+        if last.is_none_or(Opt::takes_value) {
             return (last, n + 1 < word.len());
         }
     }
@@ -89,7 +85,7 @@ mod tests {
     use super::*;
 
     fn split(line: &str) -> Words {
-        Words::split(&super::super::table::table(), line.split_whitespace().map(OsString::from).collect())
+        Words::split(line.split_whitespace().map(OsString::from).collect())
     }
 
     #[test]
