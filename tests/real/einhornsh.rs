@@ -34,6 +34,8 @@ fn reexec_as_a_script_and_as_env() {
     let version = |prebind: &mut Prebind| probe::environ(&prebind.probe("0")).get("VERSION").cloned();
     assert_eq!(version(&mut prebind), None);
     shell(&prebind, "upgrade").code(0);
+    // The old one dies of USR2, and accepts until then.
+    prebind.wait_ready();
     assert_eq!(version(&mut prebind).as_deref(), Some("b"));
     prebind.stop();
     let dir = TempDir::new();
@@ -41,9 +43,9 @@ fn reexec_as_a_script_and_as_env() {
     let words = ["-b", "127.0.0.1:0", "-m", "0", "--reexec-as", &env, "--", probe::path(), "drain"];
     let mut prebind = einhorn(dir, &words).start();
     prebind.wait_ready();
-    // It answers, so it knows what to do at USR2.
     assert_eq!(version(&mut prebind), None);
     shell(&prebind, "upgrade_fleet").code(0);
+    prebind.wait_ready();
     assert_eq!(version(&mut prebind).as_deref(), Some("b"));
     prebind.stop();
 }
