@@ -166,7 +166,8 @@ fn the_program_finds_the_same_in_our_place() {
 }
 
 fn seqpacket(path: &Path) -> OwnedFd {
-    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::empty(), None).expect("a socket");
+    // Other tests start programs meanwhile.
+    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
     connect(fd.as_raw_fd(), &UnixAddr::new(path).expect("short")).expect("it listens");
     fd
 }

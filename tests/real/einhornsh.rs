@@ -16,6 +16,8 @@ fn dropped_variables_go_at_the_first_upgrade() {
         let gone = |prebind: &mut Prebind| probe::environ(&prebind.probe("0")).get("GONE").cloned();
         assert_eq!(gone(&mut prebind).as_deref(), Some("x"));
         shell(&prebind, "upgrade").code(0).says(&[]);
+        // The old one dies of USR2, and accepts until then.
+        prebind.wait_ready();
         assert_eq!(gone(&mut prebind).as_deref(), after);
         prebind.stop();
     }
@@ -34,7 +36,6 @@ fn reexec_as_a_script_and_as_env() {
     let version = |prebind: &mut Prebind| probe::environ(&prebind.probe("0")).get("VERSION").cloned();
     assert_eq!(version(&mut prebind), None);
     shell(&prebind, "upgrade").code(0);
-    // The old one dies of USR2, and accepts until then.
     prebind.wait_ready();
     assert_eq!(version(&mut prebind).as_deref(), Some("b"));
     prebind.stop();

@@ -258,7 +258,7 @@ fn a_program_that_is_no_prebind_does_not_take_over() {
         assert_eq!(prebind.worker_pids(), workers);
     }
     // What hung left nothing behind that holds the socket: only prebind and its workers do.
-    assert_eq!(prebind.descendants().len(), 3, "{:?}", prebind.descendants());
+    wait_for("what was killed to be gone", || (prebind.descendants().len() == 3).then_some(()));
     prebind.get("web", "/");
     prebind.stop();
 }
