@@ -50,16 +50,8 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Asked, Refusal, Run, parse};
+    use super::super::tests::parsed;
     use super::*;
-
-    fn parsed(line: &str) -> Result<Run, String> {
-        match parse(line.split_whitespace().map(Into::into)) {
-            Ok(Asked::Run(run)) => Ok(*run),
-            Ok(other) => panic!("{line}: {other:?}"),
-            Err(Refusal(why)) => Err(why),
-        }
-    }
 
     #[test]
     fn what_combines_with_a_file() {

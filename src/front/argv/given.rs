@@ -41,8 +41,8 @@ impl Given {
 
     /// Whether an option is there.
     pub(super) fn has(&self, id: &str) -> bool {
-        debug_assert!(options().any(|option| option.id == id), "no option {id}");
-        self.0.try_contains_id(id).is_ok_and(|it| it) && self.0.value_source(id) == Some(ValueSource::CommandLine)
+        let there = known(id, self.0.try_contains_id(id).map(Some)).unwrap_or(false);
+        there && self.0.value_source(id) == Some(ValueSource::CommandLine)
     }
 }
 

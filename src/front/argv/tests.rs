@@ -8,18 +8,21 @@ fn words(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
 }
 
-fn run(line: &str) -> Run {
+/// What a line asks to run, or why it cannot be understood.
+pub(super) fn parsed(line: &str) -> Result<Run, String> {
     match parse(words(line)) {
-        Ok(Asked::Run(run)) => *run,
-        other => panic!("{line}: {other:?}"),
+        Ok(Asked::Run(run)) => Ok(*run),
+        Ok(other) => panic!("{line}: {other:?}"),
+        Err(refusal) => Err(refusal.0),
     }
 }
 
+fn run(line: &str) -> Run {
+    parsed(line).unwrap_or_else(|why| panic!("{line}: {why}"))
+}
+
 fn refused(line: &str) -> String {
-    match parse(words(line)) {
-        Err(refusal) => refusal.0,
-        Ok(asked) => panic!("{line}: {asked:?}"),
-    }
+    parsed(line).map(|run| panic!("{line}: {run:?}")).unwrap_err()
 }
 
 fn socket(word: &str) -> SocketSpec {
